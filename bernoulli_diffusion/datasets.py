@@ -1,0 +1,379 @@
+"""Toy data sets: python -m bernoulli_diffusion.datasets NAME RUN_DIR [options]
+
+Writes RUN_DIR/train.txt and RUN_DIR/val.txt, one string of 0 and 1 a line.
+
+A data set is a function that returns (train, val), two uint8 arrays of shape (N, L) of which val
+may be empty. Write one below and it is a command: its name is NAME, its docstring the help, and
+its arguments the options, each annotated as Annotated[type, "help"] and with a default (the type is
+int, float, either of them `| None`, or Sequence[int]). The return annotation is what tells a data
+set from a helper: Split, or Images when each row is an n x n picture.
+"""
+
+import argparse
+import inspect
+import math
+import os
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, NoReturn, get_args, get_origin
+
+import numpy as np
+from tqdm import tqdm
+
+from .errors import RunError, UserError, cannot_open, printable
+from .files import write_atomically
+
+Split = tuple[np.ndarray, np.ndarray]  # train (N, L) and val (M, L)
+Images = Annotated[Split, "each row of L = n * n bits is an n x n image, row by row"]
+
+Seed = Annotated[int, "seed of the random generator; the same seed gives the same files"]
+ValShare = Annotated[float, "share of the strings that goes to val.txt, rounded down"]
+
+MAX_LENGTH = 1_000_000  # bits per string that data.py reads
+MAX_BITS = 2**28  # per data set: keeps the peak memory below a few GB
+
+
+def heartbeat(
+    length: Annotated[int, "bits per string"] = 20,
+    period: Annotated[int, "bits from one 1 to the next"] = 5,
+    held_out: Annotated[Sequence[int], "phases that go to val.txt; the others train"] = (),
+) -> Split:
+    """A 1 every `period` bits, one string per phase; the phase is the position of the first 1."""
+    _check_range("length", length, 1)
+    _check_range("period", period, 1, length)
+    _check_size(period, length)
+    for phase in held_out:
+        _check_range("held-out phase", phase, 0, period - 1)
+    phases = np.arange(period)
+    strings = np.arange(length) % period == phases[:, None]  # (period, L)
+    in_val = np.isin(phases, held_out)
+    if in_val.all():
+        raise UserError(f"all {period} phases are held out, so none is left to train on")
+    return strings[~in_val].astype(np.uint8), strings[in_val].astype(np.uint8)
+
+
+def repeating_patterns(
+    length: Annotated[int, "bits per string, not necessarily a multiple of the period"] = 20,
+    period: Annotated[int, "bits per pattern"] = 10,
+    num_train: Annotated[int | None, "strings in train.txt (default: 95% of all, 972)"] = None,
+    num_val: Annotated[int | None, "strings in val.txt (default: 5%; for period 10, 50)"] = None,
+    seed: Seed = 0,
+) -> Split:
+    """Each of the 2^period patterns of `period` bits, repeated to fill the length, shuffled.
+
+    The default for period 10 is 972 and 50 strings, which leaves 2 of the 1,024 out.
+    """
+    _check_range("length", length, 1)
+    _check_range("period", period, 1, min(length, 62))
+    _check_size(2**period, length)
+    total = 2**period
+    _check_range("num-train", num_train, 1, total)
+    _check_range("num-val", num_val, 0, total - (num_train or 1))
+    if num_val is None:
+        share = 50 if period == 10 else total - 19 * total // 20
+        num_val = min(share, total - (num_train or 1))
+    if num_train is None:
+        num_train = min(19 * total // 20, total - num_val)
+    patterns = _binary(np.arange(total), period)  # (2^period, period)
+    strings = patterns[:, np.arange(length) % period]  # (2^period, L)
+    return _random_split(strings, num_train, num_val, seed)
+
+
+def multiples(
+    bits: Annotated[int, "bits per number"] = 20,
+    divisor: Annotated[int, "what every number is a multiple of"] = 5,
+    val_share: ValShare = 0.05,
+    seed: Seed = 0,
+) -> Split:
+    """The positive multiples of `divisor` as binary numbers, most significant bit first."""
+    _check_range("bits", bits, 1, 62)  # numbers and their end fit into an int64
+    _check_range("divisor", divisor, 1, 2**bits - 1)
+    _check_size((2**bits - 1) // divisor, bits)
+    # From the divisor, not from 0: with the defaults 209,715 strings, split 199,230 + 10,485.
+    strings = _binary(np.arange(divisor, 2**bits, divisor), bits)  # (N, bits)
+    return _share_split(strings, val_share, seed)
+
+
+def bars_and_stripes(
+    size: Annotated[int, "height and width of the image"] = 4,
+    val_share: ValShare = 0.2,
+    seed: Seed = 0,
+) -> Images:
+    """The 2^(size+1) - 2 images whose rows are all constant or whose columns are all constant."""
+    _check_range("size", size, 1, 62)
+    _check_size(2 ** (size + 1) - 2, size * size)
+    patterns = _binary(np.arange(2**size), size)  # (2^n, n)
+    constant_rows = np.repeat(patterns, size, axis=1)  # (2^n, n * n)
+    # The first and the last pattern, all 0 and all 1, give images that the rows have given already.
+    constant_columns = np.tile(patterns[1:-1], (1, size))  # (2^n - 2, n * n)
+    return _share_split(np.concatenate([constant_rows, constant_columns]), val_share, seed)
+
+
+def ising(
+    size: Annotated[int, "height and width of the lattice"] = 8,
+    temperature: Annotated[float, "in units of J / k_B; the critical one is 2.269"] = 2.27,
+    num_train: Annotated[int, "strings in train.txt"] = 10_000,
+    num_val: Annotated[int, "strings in val.txt"] = 1_000,
+    seed: Seed = 0,
+) -> Images:
+    """Independent samples of the 2-D Ising model on a periodic square lattice; 1 is spin up.
+
+    p(s) ~ exp(-E(s) / temperature), E(s) = -sum_i s_i (s_right(i) + s_down(i)), s in {-1,+1}: every
+    site has one bond to its right and one to its lower neighbour. On the 2 x 2 lattice these meet
+    the same neighbour from both sides, so there each pair has two bonds.
+    """
+    _check_range("size", size, 2)
+    if not temperature > 0:  # written so that nan is refused too
+        raise UserError(f"temperature is {temperature}, expected more than 0")
+    _check_range("num-train", num_train, 1)
+    _check_range("num-val", num_val, 0)
+    _check_size(num_train + num_val, size * size)
+    rng = _generator(seed)
+    # One Markov chain per sample makes the samples independent. All start with every spin up: one
+    # sweep is then exact in both limits (T -> 0: one cluster, flipped by a fair coin; T -> inf: no
+    # bonds, fair spins). In between, Swendsen-Wang has no barrier to cross and is slowest at the
+    # critical temperature, where we measured relaxation times of 2.8, 3.4, 4.0 and 4.8 sweeps at
+    # size 8, 16, 32 and 64. We take at least 12 of them: a bias of exp(-12), far below the noise.
+    num_sweeps = 10 * size.bit_length()
+    num_chains = max(1, 2**16 // size**2)  # at a time: arrays that stay in the processor's cache
+    spins = np.ones((num_train + num_val, size, size), dtype=np.uint8)
+    starts = range(0, len(spins), num_chains)
+    for start in tqdm(starts, "ising", leave=False, delay=1, disable=None):
+        block = spins[start : start + num_chains]
+        for _ in range(num_sweeps):
+            block[:] = _swendsen_wang(block, temperature, rng)
+    strings = spins.reshape(len(spins), size * size)
+    return strings[:num_train], strings[num_train:]
+
+
+def digits(
+    threshold: Annotated[int, "darkness, 1 to 16, from which on a pixel is 1"] = 8,
+    num_val: Annotated[int, "strings in val.txt, at most"] = 297,
+    seed: Seed = 0,
+) -> Images:
+    """The 1,797 handwritten digits of scikit-learn, 8 x 8 pixels, in black and white.
+
+    Digits that are equal in black and white stay on the same side of the split, so that no
+    validation string is also a training string; val.txt may be a few strings shorter for it.
+    """
+    _check_range("threshold", threshold, 1, 16)
+    try:
+        from sklearn.datasets import load_digits
+    except ModuleNotFoundError as error:
+        raise UserError("digits needs scikit-learn: python -m pip install scikit-learn") from error
+    strings = (load_digits().data >= threshold).astype(np.uint8)  # (1797, 64)
+    _check_range("num-val", num_val, 0, len(strings) - 1)
+    distinct, index = np.unique(strings, axis=0, return_inverse=True)
+    rank = _generator(seed).permutation(len(distinct))[index.ravel()]  # equal strings, equal rank
+    in_val = rank < np.sort(rank)[num_val]
+    return strings[~in_val], strings[in_val]
+
+
+def _swendsen_wang(spins: np.ndarray, temperature: float, rng: np.random.Generator) -> np.ndarray:
+    """One Swendsen-Wang sweep of independent periodic lattices; spins and result (B, n, n), 0 or 1.
+
+    Bonds between equal spins become active with probability 1 - exp(-2 / temperature); each cluster
+    of sites joined by active bonds gets one fair spin. (Phys. Rev. Lett. 58, 86, 1987.)
+    """
+    p_active = -math.expm1(-2 / temperature)
+    sites = np.arange(spins.size, dtype=np.int32).reshape(spins.shape)
+    from_sites, to_sites = [], []
+    for axis in (1, 2):  # down, right
+        equal = spins == np.roll(spins, -1, axis)
+        active = equal & (rng.random(spins.shape) < p_active)
+        from_sites.append(sites[active])
+        to_sites.append(np.roll(sites, -1, axis)[active])
+    root = _components(spins.size, np.concatenate(from_sites), np.concatenate(to_sites))
+    fair = rng.integers(0, 2, spins.size, dtype=np.uint8)
+    return fair[root].reshape(spins.shape)
+
+
+def _components(num_nodes: int, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Connected components of the graph with edges a[k] - b[k]: each node's root, (num_nodes,).
+
+    Two nodes have the same root exactly when they are connected. Each round hooks every root that
+    has a smaller neighbour onto one of them; a handful of rounds is enough (Shiloach and Vishkin).
+    """
+    root = np.arange(num_nodes, dtype=a.dtype)
+    while a.size:
+        root[np.maximum(a, b)] = np.minimum(a, b)  # a and b are roots; of several edges, one wins
+        while not np.array_equal(root, higher := root[root]):
+            root = higher
+        a, b = root[a], root[b]
+        apart = a != b
+        a, b = a[apart], b[apart]
+    return root
+
+
+def _binary(numbers: np.ndarray, width: int) -> np.ndarray:
+    """The binary digits of int64 numbers (N,), most significant first: uint8 (N, width)."""
+    octets = numbers.astype(">i8").view(np.uint8).reshape(-1, 8)  # (N, 8), big-endian
+    return np.unpackbits(octets, axis=1)[:, 64 - width :]
+
+
+def _random_split(strings: np.ndarray, num_train: int, num_val: int, seed: int) -> Split:
+    """num_train and num_val rows of strings, drawn without replacement and in random order."""
+    order = _generator(seed).permutation(len(strings))
+    return strings[order[:num_train]], strings[order[num_train : num_train + num_val]]
+
+
+def _share_split(strings: np.ndarray, val_share: float, seed: int) -> Split:
+    """All rows of strings, in random order, the given share of them (rounded down) in val."""
+    if not 0 <= val_share < 1:
+        raise UserError(f"val-share is {val_share}, expected at least 0 and less than 1")
+    num_val = math.floor(val_share * len(strings))
+    return _random_split(strings, len(strings) - num_val, num_val, seed)
+
+
+def _generator(seed: int) -> np.random.Generator:
+    _check_range("seed", seed, 0)
+    return np.random.default_rng(seed)
+
+
+def _check_range(name: str, value: int | None, low: int, high: int | None = None) -> None:
+    if value is not None and (value < low or (high is not None and value > high)):
+        expected = f"at least {low}" if high is None else f"{low} to {high}"
+        raise UserError(f"{name} is {value}, expected {expected}")
+
+
+def _check_size(num_strings: int, length: int) -> None:
+    if length > MAX_LENGTH:
+        raise UserError(f"strings of {length:,} bits are too long: at most {MAX_LENGTH:,} bits")
+    if num_strings * length > MAX_BITS:
+        raise UserError(
+            f"{num_strings:,} strings of {length:,} bits are too many: at most {MAX_BITS:,} bits"
+        )
+
+
+def to_text(strings: np.ndarray) -> bytes:
+    """(N, L) of 0 and 1 -> N lines. As in data.py, which needs seconds to import torch."""
+    num_strings, length = strings.shape
+    text = np.full((num_strings, length + 1), ord("\n"), dtype=np.uint8)
+    text[:, :-1] = strings + ord("0")
+    return text.tobytes()
+
+
+def write_split(folder: Path, train: bytes, val: bytes, force: bool = False) -> None:
+    """Write folder/train.txt and folder/val.txt; with no val there will be no val.txt.
+
+    Each file appears complete or not at all. UserError if one is there already, unless force.
+    """
+    _refuse_to_overwrite(folder, force)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not val:  # one that is there belongs to other training data
+            (folder / "val.txt").unlink(missing_ok=True)
+    except OSError as error:
+        raise cannot_open(folder, error, "RUN_DIR is a folder to write to") from error
+    # val.txt first: a folder in which only half of this was done has no train.txt to train on.
+    try:
+        if val:
+            write_atomically(folder / "val.txt", val)
+        write_atomically(folder / "train.txt", train)
+    except OSError as error:
+        raise RunError(f"{folder}: cannot write: {error.strerror or error}") from error
+
+
+def _refuse_to_overwrite(folder: Path, force: bool) -> None:
+    for path in (folder / "train.txt", folder / "val.txt"):
+        if not force and os.path.lexists(path):
+            raise UserError(f"{path}: already there; --force replaces train.txt and val.txt")
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:  # argparse's own prints the usage too
+        raise UserError(f"{message}; for help: {self.prog} --help")
+
+
+def data_sets() -> list[Callable[..., Split]]:
+    """The functions of this file that return a Split or Images, in the order of the file."""
+    return [
+        function
+        for name, function in globals().items()
+        if inspect.isfunction(function)
+        and not name.startswith("_")
+        and inspect.signature(function).return_annotation in (Split, Images)
+    ]
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """One subcommand per data set; its options are the arguments of the function."""
+    parser = _Parser(
+        prog="python -m bernoulli_diffusion.datasets",
+        description="Write a toy data set to RUN_DIR/train.txt and RUN_DIR/val.txt.",
+        epilog="The options of a data set: python -m bernoulli_diffusion.datasets NAME --help",
+        allow_abbrev=False,
+    )
+    commands = parser.add_subparsers(metavar="NAME", required=True)
+    for function in data_sets():
+        description = inspect.getdoc(function)
+        command = commands.add_parser(
+            function.__name__,
+            help=description.splitlines()[0],
+            description=description,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        command.set_defaults(function=function)
+        command.add_argument(
+            "run_dir", metavar="RUN_DIR", type=Path, help="folder to write to, made if missing"
+        )
+        for name, parameter in inspect.signature(function).parameters.items():
+            _add_option(command, name, parameter)
+        command.add_argument(
+            "--force", action="store_true", help="replace train.txt and val.txt if they are there"
+        )
+    return parser
+
+
+def _add_option(command: argparse.ArgumentParser, name: str, parameter: inspect.Parameter) -> None:
+    annotated, text = get_args(parameter.annotation)
+    kind = (get_args(annotated) or (annotated,))[0]  # int | None and Sequence[int] are read as int
+    several = {"nargs": "+", "action": "extend"} if get_origin(annotated) is Sequence else {}
+    if parameter.default not in (None, ()):
+        text += f" (default: {parameter.default})"
+    command.add_argument(
+        "--" + name.replace("_", "-"),
+        type=kind,
+        default=argparse.SUPPRESS,  # an option not given is not passed on: the function knows
+        metavar=kind.__name__.upper(),
+        help=text.replace("%", "%%"),
+        **several,
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit code."""
+    try:
+        args = build_parser().parse_args(argv)
+        folder, function = args.run_dir, args.function
+        _refuse_to_overwrite(folder, args.force)  # before the work, which may take minutes
+        names = inspect.signature(function).parameters
+        options = {name: value for name, value in vars(args).items() if name in names}
+        train, val = function(**options)
+        write_split(folder, to_text(train), to_text(val), args.force)
+    except (UserError, RunError) as error:
+        print(f"error: {printable(error)}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+
+    length = train.shape[1]
+    val_count = f"{len(val):,} in val.txt" if len(val) else "none held out, so no val.txt"
+    notes = [f"strings of {length:,} bits: {len(train):,} in train.txt, {val_count}"]
+    if inspect.signature(function).return_annotation == Images:
+        side = math.isqrt(length)
+        notes.append(f"`data.shape: [{side}, {side}]` in config.yaml draws samples as images")
+    if not (folder / "config.yaml").exists():
+        notes.append(f"next: python train.py {shlex.quote(str(folder))}")
+    for note in notes:
+        print(printable(note), file=sys.stderr)
+    print(printable(folder))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

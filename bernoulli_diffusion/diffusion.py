@@ -1,0 +1,69 @@
+"""Diffusion = forward process + reverse model: the training loss and the bound.
+
+Nothing here knows which process it serves.
+"""
+
+import torch
+from torch import Tensor, nn
+
+
+def stratified(count: int, device: torch.device | str = "cpu") -> Tensor:
+    """(count,) numbers, one uniform in each of count equal parts of [0, 1), in random order."""
+    return (torch.randperm(count, device=device) + torch.rand(count, device=device)) / count
+
+
+def times_from_uniform(u: Tensor, T: int) -> tuple[Tensor, Tensor]:
+    """t = ceil(T u^2) and its probability P(t) = sqrt(t/T) - sqrt((t-1)/T).
+
+    The terms of the bound grow towards t = 0; times drawn more often there, and weighted by 1/P(t),
+    have a quarter of the variance of uniform times. u: any shape in [0, 1). Returns t (int64 in
+    1..T) and P(t) (float32), of u's shape.
+    """
+    t = torch.ceil(T * u.square()).clamp(1, T)
+    # sqrt(t/T) - sqrt((t-1)/T) without the difference of two close numbers
+    probability = 1 / (T**0.5 * (t.sqrt() + (t - 1).sqrt()))
+    return t.long(), probability
+
+
+class Diffusion:
+    """A forward process and the network that runs it backwards.
+
+    process: the forward process (forward_process.py); reverse_model: (x_t, t) -> logits.
+    """
+
+    def __init__(self, process, reverse_model: nn.Module):
+        self.process, self.reverse_model = process, reverse_model
+
+    @property
+    def T(self) -> int:
+        return self.process.T
+
+    def bound_term(self, x_0: Tensor, t: Tensor, u: Tensor) -> Tensor:
+        """The term of the bound at times t, with x_t ~ q(x_t | x_0) drawn from u, in bits.
+
+        x_0: (B, L); t: (B,) in 1..T; u: (B, L) uniform. Returns (B,).
+        """
+        x_t = self.process.sample_x_t(x_0, t, u)
+        return self.process.step_divergence(x_0, x_t, self.reverse_model(x_t, t), t, t - 1)
+
+    def one_t_estimate(self, x_0: Tensor, u_t: Tensor, u_x: Tensor) -> Tensor:
+        """An unbiased estimate of each row's bound from a single time each, in bits.
+
+        -log2 p(x_0) <= sum_{t=1..T} E_q[ step divergence ] (Sohl-Dickstein et al. 2015, eq. 14).
+        x_0: (B, L); u_t: (B,) uniform, the time; u_x: (B, L) uniform, the noise. Returns (B,).
+        """
+        t, probability = times_from_uniform(u_t, self.T)
+        return self.bound_term(x_0, t, u_x) / probability
+
+    def loss(self, x_0: Tensor, num_sample_steps: int = 1) -> Tensor:
+        """The training loss: the batch's mean bound in bits, from num_sample_steps times a row.
+
+        All times of the batch are strata of one draw. Uses torch's random state. Returns a scalar.
+        """
+        x_0 = x_0.repeat(num_sample_steps, 1)  # (B * num_sample_steps, L)
+        u_t = stratified(len(x_0), x_0.device)
+        return self.one_t_estimate(x_0, u_t, torch.rand_like(x_0)).mean()
+
+    def reverse_step(self, x_t: Tensor, t: Tensor, r: Tensor, u: Tensor) -> Tensor:
+        """Draw x_r ~ p(x_r | x_t): one network call. t, r: (B,); u: (B, L) uniform."""
+        return self.process.reverse_step(x_t, self.reverse_model(x_t, t), t, r, u)

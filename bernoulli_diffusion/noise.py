@@ -1,0 +1,64 @@
+"""Random numbers that are a pure function of (seed, row, step, bit).
+
+A sample then does not depend on the batch it was drawn in, on how many were asked for or on the
+device, and two models given the same seed see the same noise from the first step to the last.
+The generator is SplitMix64 (Steele, Lea & Flood 2014): a counter and a 64-bit mixing function.
+"""
+
+import torch
+from torch import Tensor
+
+
+def _signed(z: int) -> int:
+    """z mod 2^64 as the int64 that has the same bits, because torch has no 64-bit unsigned sums."""
+    return (z + 2**63) % 2**64 - 2**63
+
+
+GOLDEN = _signed(0x9E3779B97F4A7C15)
+MIX_1 = _signed(0xBF58476D1CE4E5B9)
+MIX_2 = _signed(0x94D049BB133111EB)
+
+
+def _shift_right(z: Tensor, bits: int) -> Tensor:
+    return (z >> bits) & (2 ** (64 - bits) - 1)  # >> on int64 copies the sign bit
+
+
+def mix(z: Tensor) -> Tensor:
+    """SplitMix64's output function on int64 tensors (arithmetic modulo 2^64)."""
+    z = (z ^ _shift_right(z, 30)) * MIX_1
+    z = (z ^ _shift_right(z, 27)) * MIX_2
+    return z ^ _shift_right(z, 31)
+
+
+def derive_seed(*parts: int) -> int:
+    """One 63-bit seed from several numbers, such as (seed, epoch)."""
+    z = torch.zeros((), dtype=torch.int64)
+    for part in parts:
+        z = mix(z + GOLDEN + _signed(part))
+    return int(z) & (2**63 - 1)
+
+
+class Noise:
+    """Uniform random numbers for given rows: noise.uniform(step) is (B, L), the same for a row always.
+
+    rows: (B,) int64, the samples' numbers; length: L.
+    """
+
+    def __init__(self, seed: int, rows: Tensor, length: int):
+        self.seed, self.rows, self.length = seed, rows, length
+        first = mix(rows * GOLDEN + derive_seed(seed))  # where each row's sequence of numbers begins
+        bit = torch.arange(length, device=rows.device)
+        self._counter = first[:, None] + bit * GOLDEN  # (B, L)
+        self._stride = _signed(length * GOLDEN)  # each step takes the next L numbers of the row
+
+    def uniform(self, step: int | Tensor) -> Tensor:
+        """(B, L) float32 uniform on (0, 1), never 0 or 1. step: one number, or (B,) one a row."""
+        if isinstance(step, Tensor):
+            z = mix(self._counter + (step * self._stride)[:, None])
+        else:
+            z = mix(self._counter + _signed(step * self._stride))
+        return ((z >> 41) + (2**22 + 0.5)) * 2.0**-23  # the top 23 bits, in the middle of their cell
+
+    def select(self, keep: Tensor) -> "Noise":
+        """The noise of a subset of the rows. keep: (B,) bool or indices."""
+        return Noise(self.seed, self.rows[keep], self.length)

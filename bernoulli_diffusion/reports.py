@@ -1,0 +1,134 @@
+"""What train.py tells a person before and after training."""
+
+import resource
+import sys
+import time
+
+import torch
+
+from .data import count_distinct
+from .sampling import ProposalTimes, is_thinning_faster
+from .trainer import Trainer
+
+CHECK_STEPS = 20
+
+
+def data_warnings(trainer: Trainer) -> list[str]:
+    """Things about the data that are no mistakes but change how the results are to be read."""
+    folder, warnings = trainer.folder, []
+    repeated = trainer.validator.val_lines_in_train
+    if folder.val is None:
+        warnings.append(
+            f"{folder.path / 'val.txt'}: not there; the bound on unseen strings and the val share"
+            " are missing, and model_best.pt goes by the bound on train.txt"
+        )
+    elif repeated:
+        warnings.append(
+            f"{folder.path / 'val.txt'}: {repeated:,} of its {len(folder.val):,} lines also stand in"
+            " train.txt; generated copies of them count as train"
+        )
+    return warnings
+
+
+def start(trainer: Trainer) -> str:
+    """The run in a few lines: data, network, plan, baselines."""
+    folder, config, baselines = trainer.folder, trainer.config, trainer.validator.baselines
+    val = f"{len(folder.val):,} in val.txt" if folder.val else "no val.txt"
+    independent = f"{baselines['independent_train']:.3f} on train"
+    if folder.val:
+        independent += f", {baselines['independent_val']:.3f} on val"
+    return "\n".join(
+        [
+            f"data       {len(folder.train):,} strings of {trainer.length} bits"
+            f" ({count_distinct(folder.train):,} distinct), {val}",
+            f"network    {folder.source.path}, {trainer.num_parameters:,} parameters,"
+            f" T = {config.model.T}, on {trainer.device}",
+            f"plan       {config.training.epochs:,} epochs of {trainer.batches.steps_per_epoch:,} steps"
+            f" of {config.data.batch_size:,} strings",
+            f"baselines  uniform {trainer.length} bits; independent bits {independent}",
+        ]
+    )
+
+
+def end(trainer: Trainer) -> str:
+    """The outcome, and what to type next."""
+    results = trainer.results
+    lines = [results["status"]]
+    for name in ("train", "val"):
+        if results["bound"][name]:
+            bits = results["bound"][name][-1]
+            error = results["bound"][f"{name}_standard_error"][-1]
+            lines.append(f"bound      {bits:.3f} ± {error:.3f} bits per string on {name}")
+    shares = results["proportions"]
+    lines.append(
+        "samples    "
+        + ", ".join(
+            f"{100 * shares[key][-1]:.1f}% {meaning}"
+            for key, meaning in (("train", "in train"), ("val", "in val"), ("other", "in neither"))
+        )
+    )
+    lines.append(f"time       {trainer.seconds():.1f} s")
+    last = f"model_epoch_{trainer.epoch}.pt"
+    best = results["best_epoch"]
+    by = "val" if results["has_val"] else "train"
+    lines.append(f"best       model_best.pt is epoch {best}, by the bound on {by}")
+    name = "model_best.pt" if best == trainer.epoch else last
+    path = trainer.results_dir / "checkpoints" / name
+    lines.append(f"next       python generate.py {path} 10")
+    return "\n".join(lines)
+
+
+def check(trainer: Trainer) -> str:
+    """Sizes, and an estimate of time and memory from a few steps of this trainer (not used again)."""
+    config = trainer.config
+    step = _seconds_per_step(trainer)
+    validations = 1 + config.training.epochs // config.training.validate_every_n_epochs
+    validation = _seconds_per_validation(trainer)
+    unit = 1 if sys.platform == "darwin" else 1024
+    peak = unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return "\n".join(
+        [
+            start(trainer),
+            f"time       about {_duration(step * trainer.total_steps)} for {trainer.total_steps:,} steps"
+            f" ({1000 * step:.1f} ms each) and {_duration(validation * validations)} for"
+            f" {validations:,} validations",
+            f"memory     about {peak / 1e9:.1f} GB,"
+            f" {trainer.folder.train.packed.nbytes / 1e6:.1f} MB of it the training strings",
+            f"{trainer.folder.path}: ready to train",
+        ]
+    )
+
+
+def _seconds_per_step(trainer: Trainer) -> float:
+    for _ in range(CHECK_STEPS // 4):  # the first steps allocate memory
+        trainer.train_step()
+    trainer.look_at_losses()
+    start = time.perf_counter()
+    for _ in range(CHECK_STEPS):
+        trainer.train_step()
+    trainer.look_at_losses()  # waits for the device
+    return (time.perf_counter() - start) / CHECK_STEPS
+
+
+@torch.inference_mode()
+def _seconds_per_validation(trainer: Trainer) -> float:
+    """The network calls for the samples, priced by one of them."""
+    training, diffusion = trainer.training, trainer.averaged
+    calls = diffusion.T
+    if is_thinning_faster(diffusion, trainer.length):
+        proposals = ProposalTimes(diffusion.process.max_flip_probability())
+        calls = proposals.expected_network_calls(trainer.length)
+    batch = min(training.val_batch_size, training.num_val_samples)
+    x_t = torch.zeros(batch, trainer.length, device=trainer.device)
+    t = torch.ones(batch, dtype=torch.int64, device=trainer.device)
+    diffusion.reverse_model(x_t, t).sum().item()
+    start = time.perf_counter()
+    diffusion.reverse_model(x_t, t).sum().item()
+    seconds = time.perf_counter() - start
+    return seconds * calls * training.num_val_samples / batch
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

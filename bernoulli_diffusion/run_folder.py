@@ -1,0 +1,76 @@
+"""A run folder: train.txt, val.txt, config.yaml and perhaps reverse_model.py, read and checked."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import config as config_module
+from .architecture import Source, live_source
+from .config import Config
+from .data import BitStrings, read_bit_strings
+from .errors import UserError
+
+TARGET_STEPS = 10_000
+TARGET_VALIDATIONS = 20
+
+# Data that are too large to ship, and the command that makes them.
+GENERATED = {"multiples_of_5": "python -m bernoulli_diffusion.datasets multiples"}
+
+
+@dataclass
+class RunFolder:
+    """Everything a training run is made from. val is None without val.txt."""
+
+    path: Path
+    config: Config
+    train: BitStrings
+    val: BitStrings | None
+    source: Source
+
+
+def read_run_folder(path: str | Path, overrides: list[str] = ()) -> RunFolder:
+    """Read and check a run folder; overrides are train.py's --set assignments.
+
+    Raises UserError naming file, line and cure.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        what = "this is a file" if path.exists() else "no such folder"
+        raise UserError(f"{path}: {what}; expected a folder that holds train.txt")
+    config = config_module.load_config(path / "config.yaml")
+    config_module.apply_overrides(config, list(overrides))
+    train = read_bit_strings(_train_file(path))
+    val = read_bit_strings(path / "val.txt") if (path / "val.txt").exists() else None
+    if val and val.length != train.length:
+        raise UserError(
+            f"{path / 'val.txt'}:1: {val.length} characters, but the strings of train.txt have"
+            f" {train.length}; both files need strings of one length"
+        )
+    shape = config.data.shape
+    if shape and shape[0] * shape[1] != train.length:
+        raise UserError(
+            f"{path / 'config.yaml'}: data.shape: {shape[0]} x {shape[1]} = {shape[0] * shape[1]},"
+            f" but the strings of train.txt have {train.length} bits"
+        )
+    fill_defaults(config, len(train))
+    return RunFolder(path, config, train, val, live_source(path))
+
+
+def _train_file(path: Path) -> Path:
+    file = path / "train.txt"
+    if not file.exists():
+        command = GENERATED.get(path.resolve().name)
+        cure = f"make it with: {command} {path}" if command else "one string of 0 and 1 a line"
+        raise UserError(f"{file}: no such file; {cure}")
+    return file
+
+
+def fill_defaults(config: Config, num_lines: int) -> None:
+    """Replace the settings that depend on the size of the data by numbers."""
+    training = config.training
+    steps_per_epoch = -(-num_lines // config.data.batch_size)
+    if training.epochs is None:
+        training.epochs = max(1, round(TARGET_STEPS / steps_per_epoch))
+    if training.validate_every_n_epochs is None:
+        training.validate_every_n_epochs = max(1, training.epochs // TARGET_VALIDATIONS)
+    if training.save_every_n_epochs is None:
+        training.save_every_n_epochs = training.validate_every_n_epochs

@@ -1,0 +1,178 @@
+"""Samplers: from noise to samples. A new sampler is a new function here.
+
+Each draws its random numbers from a Noise (noise.py), so a sample is a function of its seed and its
+number alone, whatever the batch.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .diffusion import Diffusion
+from .noise import Noise
+
+
+def all_times(T: int) -> list[int]:
+    """T, T - 1, ..., 0."""
+    return list(range(T, -1, -1))
+
+
+def grid_times(T: int, K: int) -> list[int]:
+    """A grid of K steps from T to 0, t_k = round(T (k/K)^3), dense near 0 where bits are decided.
+
+    Fewer than K steps where T is too small for K distinct times of this form.
+    """
+    if K >= T:
+        return all_times(T)
+    times = {round(T * (k / K) ** 3) for k in range(K + 1)}
+    # the smallest ones coincide: take the lowest free times instead, so that there are K steps
+    free = (t for t in range(T + 1) if t not in times)
+    while len(times) < K + 1:
+        times.add(next(free))
+    return sorted(times, reverse=True)
+
+
+@torch.inference_mode()
+def ancestral(
+    diffusion: Diffusion, noise: Noise, times: list[int] | None = None
+) -> Iterator[tuple[int, Tensor]]:
+    """Ancestral sampling: x_T from the prior, then x_r ~ p(x_r | x_t) down the times.
+
+    times: falling, from T to 0; all of them by default, which defines the model's law p(x_0).
+    Yields (t, x_t) at every visited time, x_t (B, L) float bits.
+    """
+    times = times or all_times(diffusion.T)
+    rows = noise.rows
+    x = diffusion.process.sample_prior(noise.uniform(0))
+    yield times[0], x
+    for t, r in zip(times, times[1:], strict=False):
+        u = noise.uniform(diffusion.T - r)  # by r, so that any two grids share the noise they can
+        x = diffusion.reverse_step(x, torch.full_like(rows, t), torch.full_like(rows, r), u)
+        yield r, x
+
+
+class ProposalTimes:
+    """When a bit may flip next: a bit of x_t flips on the way to t - 1 with probability at most b_t.
+
+    Whether a bit is proposed at t is a coin with probability b_t, for each t on its own. So the next
+    proposal below time t is at the largest s <= t whose coin falls: one uniform number and a search
+    in the cumulative sum of -log(1 - b_s) say which.
+    """
+
+    def __init__(self, max_flip_probability: Tensor):
+        b = max_flip_probability  # (T + 1,), b_0 = 0, b_1 = 1: at t = 1 every bit proposes
+        self.b = b.float()
+        # hazard[s] = sum_{s' > s} -log(1 - b_s'), falls with s to 0 at T; infinite at s = 0
+        steps = -torch.log1p(-b[1:])
+        self.hazard = torch.cat([steps.flip(0).cumsum(0).flip(0), steps.new_zeros(1)])
+        self.rising = self.hazard.flip(0).contiguous()  # by T - s
+
+    def next(self, t: Tensor, u: Tensor) -> Tensor:
+        """The next proposal's time in 1..t. t: (B, 1) or (B, L); u: (B, L) uniform."""
+        # No proposal in (s, t] has probability exp(-(hazard[s] - hazard[t])).
+        target = self.hazard[t] - torch.log(u.to(self.hazard.dtype))
+        steps_down = torch.searchsorted(self.rising, target)  # the first s, from T, to exceed it
+        return (len(self.rising) - steps_down).clamp_(min=1)
+
+    def expected_network_calls(self, length: int) -> float:
+        """Expected number of times at which a row of `length` bits has at least one proposal."""
+        return float((1 - (1 - self.b[1:]) ** length).sum())
+
+
+@torch.inference_mode()
+def thinned(
+    diffusion: Diffusion, noise: Noise, shown: tuple[int, ...] = (0,)
+) -> Iterator[tuple[int, Tensor]]:
+    """Exactly the law of ancestral over all T steps, with far fewer network calls when L is small.
+
+    Proposals to flip come with the largest probability b_t that any network could ask for; a row
+    needs the network only at the times at which one of its bits has a proposal, and accepts it with
+    probability f / b_t (thinning, as for point processes: Lewis & Shedler 1979). Each row advances
+    at its own pace, and between its proposals it does not change.
+    Yields (t, x_t) for the times in shown, falling and ending with 0, all at the end.
+    """
+    proposals = ProposalTimes(diffusion.process.max_flip_probability())
+    device, (B, L) = noise.rows.device, (len(noise.rows), noise.length)
+    shown_times = torch.tensor(shown, device=device)
+    states = torch.empty(len(shown), B, L, device=device)
+    index = torch.arange(B, device=device)  # the rows that are under way
+    x = diffusion.process.sample_prior(noise.uniform(0))
+    top = torch.full((B, 1), diffusion.T, device=device).expand(B, L)
+    when = proposals.next(top, noise.uniform(1))  # (B, L) each bit's next proposal
+    last = torch.full((B,), diffusion.T + 1, device=device)  # (B,) the row's last proposal
+    call = 2
+    while len(index):
+        t = when.amax(dim=1)  # (B,) no bit of the row changes before it comes down to t
+        if len(shown) > 1:
+            row, frame = ((t[:, None] <= shown_times) & (shown_times < last[:, None])).nonzero().T
+            states[frame, index[row]] = x[row]
+        f = diffusion.process.flip_probability(x, diffusion.reverse_model(x, t), t, t - 1)
+        due = when == t[:, None]
+        accepted = due & (noise.uniform(call) * proposals.b[t][:, None] < f)
+        x = torch.where(accepted, 1 - x, x)
+        # a bit that proposed draws its next proposal below t
+        below = proposals.next((t - 1)[:, None].expand_as(when), noise.uniform(call + 1))
+        when, last = torch.where(due, below, when), t
+        call += 2
+        active = t > 1  # at t = 1 every bit proposes, and then the row is done
+        if not active.all():
+            states[-1, index[~active]] = x[~active]
+            x, when, last, index = x[active], when[active], last[active], index[active]
+            noise = noise.select(active)
+    yield from zip(shown, states, strict=True)
+
+
+def is_thinning_faster(diffusion: Diffusion, length: int) -> bool:
+    """Whether thinned is expected to beat a network call at every step."""
+    calls = ProposalTimes(diffusion.process.max_flip_probability()).expected_network_calls(length)
+    return 1.5 * calls < diffusion.T  # a thinned step costs a little more than a plain one
+
+
+def walk(
+    diffusion: Diffusion, noise: Noise, steps: int | None = None, shown: tuple[int, ...] = (0,)
+) -> Iterator[tuple[int, Tensor]]:
+    """From noise to samples: yields (t, x_t) at those times of shown that the sampler visits.
+
+    steps=None draws from the model's exact law, by whichever sampler is faster; steps=K walks a grid
+    of K network calls. shown: falling times that end with 0.
+    """
+    exact = steps is None or steps >= diffusion.T
+    if exact and is_thinning_faster(diffusion, noise.length):
+        yield from thinned(diffusion, noise, shown)
+        return
+    times = all_times(diffusion.T) if exact else grid_times(diffusion.T, steps)
+    for t, x_t in ancestral(diffusion, noise, times):
+        if t in shown:
+            yield t, x_t
+
+
+def sample(
+    diffusion: Diffusion,
+    length: int,
+    rows: range,
+    seed: int,
+    steps: int | None = None,
+    batch_size: int = 1024,
+    device: torch.device | str = "cpu",
+    poll=lambda: None,
+) -> Iterator[Tensor]:
+    """Samples number rows.start .. rows.stop - 1 of this seed, in batches of (B, L) float bits.
+
+    steps: as in walk. poll is called between batches.
+    """
+    for first in range(rows.start, rows.stop, batch_size):
+        poll()
+        numbers = torch.arange(first, min(first + batch_size, rows.stop), device=device)
+        for _, x_0 in walk(diffusion, Noise(seed, numbers, length), steps):
+            yield x_0
+
+
+def trajectory(
+    diffusion: Diffusion, noise: Noise, steps: int | None = None, frames: int = 60
+) -> tuple[list[int], np.ndarray]:
+    """The same walk, for a picture: about `frames` times and the states (F, B, L) uint8 at them."""
+    shown = tuple(grid_times(diffusion.T, min(steps or frames, diffusion.T)))
+    times, states = zip(*walk(diffusion, noise, steps, shown), strict=True)
+    return list(times), torch.stack(states).byte().cpu().numpy()

@@ -1,0 +1,426 @@
+"""Trainer: the training loop, and the results folder that it keeps up to date."""
+
+import copy
+import json
+import math
+import platform
+import sys
+import time
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from . import __version__, checkpoint
+from . import config as config_module
+from .architecture import build, try_out
+from .data import Batches
+from .diffusion import Diffusion
+from .errors import RunError
+from .files import remove_stray_temporaries, write_atomically
+from .forward_process import BernoulliProcess
+from .interrupt import Interrupt, Interrupted
+from .noise import Noise, derive_seed
+from .run_folder import RunFolder
+from .sampling import trajectory
+from .validator import Validator
+
+# Streams of random numbers derived from the run's seed; the validator's are in validator.py.
+WEIGHTS, ORDER, STEP, PICTURE = range(11, 15)
+FLUSH_EVERY = 100  # steps between looks at the losses: a look waits for the device
+DRAW_SHARE = 20  # redraw the pictures once this many times their cost has passed
+PICTURE_SAMPLES = 36
+
+
+def new_results_dir(run_dir: Path) -> Path:
+    """Make RUN_DIR/results/<date>_<time>, with _2, _3 ... if it is taken. Never shared by two runs."""
+    stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    parent = run_dir / "results"
+    parent.mkdir(exist_ok=True)
+    number = 1
+    while True:
+        path = parent / (stamp if number == 1 else f"{stamp}_{number}")
+        try:
+            path.mkdir()
+        except FileExistsError:
+            number += 1
+            continue
+        (path / "checkpoints").mkdir()
+        return path
+
+
+class Trainer:
+    """Trains a fresh ReverseModel on a run folder.
+
+    Raises UserError if the run folder's network cannot be built or tried.
+    """
+
+    def __init__(self, folder: RunFolder, device: torch.device, *, quiet: bool = False):
+        self.folder, self.config, self.device = folder, folder.config, device
+        self.training, self.length = folder.config.training, folder.train.length
+        self.quiet = quiet
+        T = self.config.model.T
+        torch.manual_seed(derive_seed(self.training.seed, WEIGHTS))
+        model = build(folder.source, self.length, T, self.config.model.reverse_model)
+        try_out(folder.source, model, self.length, T)
+        model.to(device)
+        process = BernoulliProcess(T, device)
+        self.diffusion = Diffusion(process, model)
+        self.averaged = Diffusion(process, copy.deepcopy(model).eval().requires_grad_(False))
+        self.optimizer = torch.optim.AdamW(
+            [p for p in model.parameters() if p.requires_grad],
+            lr=self.training.lr,
+            weight_decay=self.training.weight_decay,
+            fused=device.type in ("cpu", "cuda"),
+        )
+        order_seed = derive_seed(self.training.seed, ORDER)
+        self.batches = Batches(folder.train, self.config.data.batch_size, order_seed, device)
+        self.validator = Validator(folder.train, folder.val, self.config, device)
+        self.step = 0
+        self.best_bound = math.inf
+        self.validations_without_progress = 0
+        self.seconds_before = 0.0  # spent before this process took over
+        self.started = time.monotonic()
+        self._last_drawn, self._seconds_per_drawing = self.started, 0.5
+        self._pending: list[torch.Tensor] = []  # (loss, gradient norm) of steps not yet looked at
+        self._epoch_losses: list[float] = []  # of the steps of the epoch that is under way
+        self.results = self._new_results()
+        self.results_dir: Path | None = None
+        self.bar = tqdm(disable=True)
+
+    # ------------------------------------------------------------------------------- sizes
+
+    @property
+    def epoch(self) -> int:
+        """Epochs completed."""
+        return self.step // self.batches.steps_per_epoch
+
+    @property
+    def total_steps(self) -> int:
+        return self.training.epochs * self.batches.steps_per_epoch
+
+    @property
+    def num_parameters(self) -> int:
+        return sum(p.numel() for p in self.diffusion.reverse_model.parameters())
+
+    def seconds(self) -> float:
+        return self.seconds_before + time.monotonic() - self.started
+
+    # ------------------------------------------------------------------------------- training
+
+    def train(self) -> Path:
+        """Train to the end, to a stop that the config asks for, or to a signal (Interrupted).
+
+        Returns the results folder, which is up to date in every case. Raises RunError if the loss or
+        its gradient is not finite.
+        """
+        self.started = time.monotonic()
+        if self.results_dir is None:
+            self.results_dir = new_results_dir(self.folder.path)
+            self._write_sources()
+        remove_stray_temporaries(self.results_dir)
+        remove_stray_temporaries(self.results_dir / "checkpoints")
+        with Interrupt() as interrupt, self._progress_bar() as self.bar:
+            try:
+                self.results["status"] = self._run(interrupt)
+                self.draw_reverse_process(interrupt)
+            except Interrupted as stop:
+                self.results["status"] = f"stopped by {stop}"
+                raise
+            finally:
+                if self.results["status"] != "running":
+                    self.save()
+                    self.write_results()
+                    self.draw_progress()
+        return self.results_dir
+
+    def _run(self, interrupt: Interrupt) -> str:
+        """Alternate training steps, validations and checkpoints. Returns why it ended."""
+        per_epoch = self.batches.steps_per_epoch
+        while True:
+            if self.step % per_epoch == 0:
+                reason = self._reason_to_stop()
+                due = self.epoch % self.training.validate_every_n_epochs == 0
+                if (due or reason) and self.epoch not in self.results["validated_epochs"]:
+                    self.validate(interrupt)
+                    reason = self._reason_to_stop()
+                if reason:
+                    return reason
+                if self.epoch and self.epoch % self.training.save_every_n_epochs == 0:
+                    self.save()
+            self.train_step()
+            if self.step % FLUSH_EVERY == 0:
+                self.look_at_losses()
+            interrupt.poll()
+
+    def _reason_to_stop(self) -> str | None:
+        """Why training is over, asked at the end of an epoch."""
+        patience, minutes = self.training.patience, self.training.max_minutes
+        if self.epoch >= self.training.epochs:
+            return "finished"
+        if patience and self.validations_without_progress >= patience:
+            return f"finished: no better bound in {patience} validations (training.patience)"
+        if minutes and self.seconds() >= 60 * minutes:
+            return f"finished: {minutes:g} minutes are over (training.max_minutes)"
+        return None
+
+    def learning_rate(self) -> float:
+        """Linear warm-up, then constant or cosine to zero at the last step."""
+        warmup = min(1.0, (self.step + 1) / max(1, self.training.warmup_steps))
+        decay = 1.0
+        if self.training.lr_schedule == "cosine":
+            decay = (1 + math.cos(math.pi * self.step / self.total_steps)) / 2
+        return self.training.lr * warmup * decay
+
+    def train_step(self) -> None:
+        """One gradient step. All its random numbers are a function of (seed, step)."""
+        torch.manual_seed(derive_seed(self.training.seed, STEP, self.step))
+        model = self.diffusion.reverse_model
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate()
+        x_0 = self.batches.batch(self.step)  # (B, L)
+        loss = self.diffusion.loss(x_0, self.config.model.num_sample_steps)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(model.parameters(), self.training.clip_thresh)
+        self.optimizer.step()
+        self._average_weights()
+        self._pending.append(torch.stack([loss.detach(), norm.detach()]))
+        self.step += 1
+        self.bar.update()
+
+    @torch.no_grad()
+    def _average_weights(self) -> None:
+        """averaged += (1 - decay) (weights - averaged); a short memory at first, then ema_decay."""
+        decay = min(self.training.ema_decay, (1 + self.step) / (10 + self.step))
+        raw, averaged = self.diffusion.reverse_model, self.averaged.reverse_model
+        torch._foreach_lerp_(list(averaged.parameters()), list(raw.parameters()), 1 - decay)
+        for mean, buffer in zip(averaged.buffers(), raw.buffers(), strict=True):
+            mean.copy_(buffer)  # running statistics are averages already
+
+    def look_at_losses(self) -> None:
+        """Fetch the losses of the last steps from the device. Raises RunError if one is not finite."""
+        if not self._pending:
+            return
+        rows = torch.stack(self._pending).tolist()
+        first_step = self.step - len(rows)
+        self._pending = []
+        for offset, (loss, norm) in enumerate(rows):
+            if not (math.isfinite(loss) and math.isfinite(norm)):
+                raise RunError(self._divergence_message(first_step + offset, loss, norm))
+            self._epoch_losses.append(loss)
+            if len(self._epoch_losses) == self.batches.steps_per_epoch:
+                self.results["losses"].append(sum(self._epoch_losses) / len(self._epoch_losses))
+                self._epoch_losses = []
+        self.bar.set_postfix_str(f"loss {rows[-1][0]:.3f} bits" + self._last_validation())
+
+    def _divergence_message(self, step: int, loss: float, norm: float) -> str:
+        saved = sorted((self.results_dir / "checkpoints").glob("*.pt"), key=lambda p: p.stat().st_mtime)
+        last = f"the last good checkpoint is {saved[-1]}" if saved else "no checkpoint was written yet"
+        return (
+            f"step {step + 1}: loss {loss:g}, gradient norm {norm:g}, learning rate"
+            f" {self.learning_rate():.3g}; {last}; try a smaller training.lr or clip_thresh, or more"
+            " warmup_steps"
+        )
+
+    # ------------------------------------------------------------------------------- validating
+
+    def validate(self, interrupt: Interrupt) -> None:
+        """Measure the averaged weights, note it, keep the best, bring results and pictures up to date."""
+        self.look_at_losses()
+        bounds = self.validator.bounds(self.averaged, interrupt.poll)
+        samples = self.validator.draw(self.averaged, interrupt.poll)
+        shares = self.validator.proportions(samples)
+        results = self.results
+        results["validated_epochs"].append(self.epoch)
+        results["seconds"].append(round(self.seconds(), 3))
+        for name, bound in bounds.items():
+            if bound is not None:
+                results["bound"][name].append(bound.bits)
+                results["bound"][f"{name}_standard_error"].append(bound.standard_error)
+        for name in ("train", "val", "other"):
+            results["proportions"][name].append(shares[name])
+        results["distinct"].append(shares["distinct"])
+        examples = samples.bits(slice(self.training.num_examples))
+        results["examples_per_epoch"].append(["".join(map(str, row)) for row in examples.tolist()])
+        self._keep_best((bounds["val"] or bounds["train"]).bits)
+        self.write_results()
+        if time.monotonic() - self._last_drawn > DRAW_SHARE * self._seconds_per_drawing:
+            self.draw_progress()
+        self._report()
+
+    def _keep_best(self, bound: float) -> None:
+        if bound < self.best_bound:
+            self.best_bound, self.validations_without_progress = bound, 0
+            self.results["best_epoch"] = self.epoch
+            checkpoint.save(self.results_dir / "checkpoints" / "model_best.pt", self.state())
+        else:
+            self.validations_without_progress += 1
+
+    def _last_validation(self) -> str:
+        """The latest bound and shares, for the progress bar and the log."""
+        results = self.results
+        if not results["validated_epochs"]:
+            return ""
+        text = f", bound {results['bound']['train'][-1]:.3f} bits"
+        if results["has_val"]:
+            text += f" (val {results['bound']['val'][-1]:.3f})"
+        shares = [100 * results["proportions"][k][-1] for k in ("train", "val", "other")]
+        return text + ", train/val/other {:.1f}/{:.1f}/{:.1f}%".format(*shares)
+
+    # ------------------------------------------------------------------------------- telling
+
+    def _progress_bar(self) -> tqdm:
+        """A bar on a terminal; elsewhere nothing, and _report prints a line at each validation."""
+        return tqdm(
+            total=self.total_steps,
+            initial=self.step,
+            disable=True if self.quiet else None,
+            unit="step",
+            desc=f"epoch {self.epoch}/{self.training.epochs}",
+            dynamic_ncols=True,
+        )
+
+    def _report(self) -> None:
+        self.bar.set_description_str(f"epoch {self.epoch}/{self.training.epochs}")
+        if self.bar.disable and not self.quiet:
+            left = self.seconds() * (self.total_steps / max(1, self.step) - 1)
+            time_left = f", about {left:.0f} s left" if 0 < self.step < self.total_steps else ""
+            line = f"epoch {self.epoch}/{self.training.epochs}{self._last_validation()}{time_left}"
+            tqdm.write(line, file=sys.stderr)
+
+    def warn(self, message: str) -> None:
+        tqdm.write(f"warning: {message}", file=sys.stderr)
+
+    # ------------------------------------------------------------------------------- writing
+
+    def _new_results(self) -> dict:
+        """The results.json of a run that has not begun."""
+        train, val = self.folder.train, self.folder.val
+        return {
+            "status": "running",
+            "length": self.length,
+            "has_val": val is not None,
+            "data": {
+                "train": {"lines": len(train), "sha256": train.sha256()},
+                "val": val and {"lines": len(val), "sha256": val.sha256()},
+                "val_lines_in_train": self.validator.val_lines_in_train,
+            },
+            "baselines": self.validator.baselines,
+            "losses": [],  # bits, one an epoch: the mean training loss
+            "validated_epochs": [],  # the lists below have one entry for each of these
+            "seconds": [],  # since the start
+            "bound": {  # bits
+                "train": [],
+                "train_standard_error": [],
+                "val": [],
+                "val_standard_error": [],
+            },
+            "proportions": {"train": [], "val": [], "other": []},
+            "distinct": [],
+            "examples_per_epoch": [],
+            "num_val_samples": self.training.num_val_samples,
+            "best_epoch": None,
+            "num_parameters": self.num_parameters,
+            "reverse_model_sha256": self.folder.source.sha256,
+            "seed": self.training.seed,
+            "device": str(self.device),
+            "versions": {
+                "bernoulli_diffusion": __version__,
+                "torch": torch.__version__,
+                "numpy": np.__version__,
+                "python": platform.python_version(),
+            },
+        }
+
+    def state(self) -> dict:
+        """The checkpoint of this moment; see checkpoint.KEYS."""
+        source = self.folder.source
+        return {
+            "config": config_module.to_yaml(self.config),
+            "sequence_length": self.length,
+            "T": self.config.model.T,
+            "reverse_model_source": source.text,
+            "reverse_model_sha256": source.sha256,
+            "weights": dict(self.diffusion.reverse_model.state_dict()),
+            "averaged_weights": dict(self.averaged.reverse_model.state_dict()),
+            "optimizer": self.optimizer.state_dict(),
+            "epoch": self.epoch,
+            "step": self.step,
+            "seed": self.training.seed,
+            "epoch_losses": self._epoch_losses,
+            "best_bound": self.best_bound,
+            "validations_without_progress": self.validations_without_progress,
+            "seconds": self.seconds(),
+            "results": self.results,
+        }
+
+    def save(self) -> Path:
+        """Write checkpoints/model_epoch_<n>.pt and remove the oldest beyond keep_checkpoints."""
+        self.look_at_losses()
+        folder = self.results_dir / "checkpoints"
+        path = folder / f"model_epoch_{self.epoch}.pt"
+        checkpoint.save(path, self.state())
+        if keep := self.training.keep_checkpoints:
+            by_epoch = sorted(folder.glob("model_epoch_*.pt"), key=lambda p: int(p.stem[12:]))
+            for old in by_epoch[:-keep]:
+                old.unlink()
+        return path
+
+    def _write_sources(self) -> None:
+        text = config_module.to_yaml(self.config)
+        write_atomically(self.results_dir / "config.yaml", text.encode())
+        write_atomically(self.results_dir / "reverse_model.py", self.folder.source.text.encode())
+
+    def write_results(self) -> None:
+        text = json.dumps(self.results, indent=1)
+        write_atomically(self.results_dir / "results.json", text.encode())
+
+    def draw_progress(self) -> None:
+        """Draw what results.json holds: both curves and the sample evolution."""
+        from . import plots  # here, because importing matplotlib takes half a second
+
+        start = time.monotonic()
+        results, folder = self.results, self.results_dir
+        if not results["validated_epochs"]:
+            return
+        try:
+            plots.write_figure(plots.loss_curve(results), folder / "loss_curve.png")
+            plots.write_figure(plots.validation(results), folder / "validation.png")
+            frames = plots.sample_frames(
+                _bits(results["examples_per_epoch"]),
+                [f"epoch {epoch}" for epoch in results["validated_epochs"]],
+                "samples while training",
+                self.config.data.shape,
+            )
+            plots.write_gif(frames, folder / "sample_evolution_throughout_training.gif")
+        except Exception as error:
+            self.warn(f"the pictures could not be drawn: {type(error).__name__}: {error}")
+        self._last_drawn = time.monotonic()
+        self._seconds_per_drawing = self._last_drawn - start
+
+    def draw_reverse_process(self, interrupt: Interrupt) -> None:
+        """Draw reverse_process.gif: samples from noise to data, by all T steps."""
+        from . import plots
+
+        interrupt.poll()
+        numbers = torch.arange(PICTURE_SAMPLES, device=self.device)
+        noise = Noise(derive_seed(self.training.seed, PICTURE), numbers, self.length)
+        try:
+            times, states = trajectory(self.averaged, noise)
+            frames = plots.sample_frames(
+                states, [f"t = {t}" for t in times], "from noise to samples", self.config.data.shape
+            )
+            plots.write_gif(frames, self.results_dir / "reverse_process.gif")
+        except Exception as error:
+            self.warn(f"reverse_process.gif could not be drawn: {type(error).__name__}: {error}")
+
+
+def _bits(strings_per_frame: list[list[str]]) -> np.ndarray:
+    """Lists of strings of 0 and 1 -> (frames, strings, L) uint8."""
+    text = "".join(s for strings in strings_per_frame for s in strings).encode()
+    bits = np.frombuffer(text, np.uint8) - ord("0")
+    return bits.reshape(len(strings_per_frame), len(strings_per_frame[0]), -1)
