@@ -1,9 +1,13 @@
 """Finding, importing and trying out the user's ReverseModel."""
 
+import copy
 import difflib
 import hashlib
 import inspect
 import linecache
+import os
+import reprlib
+import sys
 import traceback
 import types
 from pathlib import Path
@@ -11,10 +15,11 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from .errors import UserError, printable
+from .errors import UserError, cannot_open, printable
 
 PACKAGE_FILE = Path(__file__).with_name("reverse_model.py")
 FILE_NAME = "reverse_model.py"
+FAILURES = (Exception, SystemExit)  # of the user's code; sys.exit() in it must not end us quietly
 
 
 class Source:
@@ -22,100 +27,157 @@ class Source:
 
     def __init__(self, path: Path | str, text: str):
         self.path, self.text = path, text
-        self.sha256 = hashlib.sha256(text.encode()).hexdigest()
+        self.sha256 = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def live_source(run_dir: Path | None) -> Source:
     """The reverse_model.py that training in run_dir would use: its own, or else the package's."""
-    for path in [run_dir / FILE_NAME] if run_dir else []:
-        if path.exists():
-            return _read(path)
-    return _read(PACKAGE_FILE)
+    own = run_dir / FILE_NAME if run_dir else None
+    return _read(own if own and os.path.lexists(own) else PACKAGE_FILE)
 
 
 def _read(path: Path) -> Source:
     try:
-        return Source(path, path.read_bytes().decode("utf-8-sig").replace("\r\n", "\n"))
+        data = path.read_bytes()
+        return Source(path, data.decode("utf-8-sig").replace("\r\n", "\n"))
     except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise UserError(f"{path}: not UTF-8 text") from None
+        raise cannot_open(printable(path), error) from None
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise UserError(
+            f"{printable(path)}:{line}: not UTF-8 text; save the file as UTF-8"
+        ) from None
 
 
 def load_class(source: Source) -> type[nn.Module]:
     """Run source and return its ReverseModel. Raises UserError if there is none."""
-    module = types.ModuleType("reverse_model")
-    module.__file__ = str(source.path)
+    path = str(source.path)
+    # Found in sys.modules by its name, as dataclasses, pickle and inspect need it. One name a text:
+    # the networks of two checkpoints live side by side.
+    module = types.ModuleType(f"reverse_model_{source.sha256[:16]}")
+    module.__file__ = path
+    sys.modules[module.__name__] = module
     # so that tracebacks in the user's code show its lines, as it was when it was loaded
-    linecache.cache[str(source.path)] = (
-        len(source.text), None, source.text.splitlines(keepends=True), str(source.path),
-    )  # fmt: skip
+    linecache.cache[path] = len(source.text), None, source.text.splitlines(keepends=True), path
     try:
-        exec(compile(source.text, str(source.path), "exec"), module.__dict__)
-    except Exception as error:
-        raise UserError(f"{_place(source, error)}: cannot be imported: {_reason(error)}") from error
+        exec(compile(source.text, path, "exec", dont_inherit=True), module.__dict__)
+    except FAILURES as error:
+        sys.modules.pop(module.__name__, None)
+        raise _user_error(source, f"cannot be imported: {_reason(error)}", error) from error
     found = getattr(module, "ReverseModel", None)
     if not (isinstance(found, type) and issubclass(found, nn.Module)):
-        what = "has no class ReverseModel" if found is None else "its ReverseModel is not an nn.Module"
-        raise UserError(f"{source.path}: {what}; expected `class ReverseModel(nn.Module)`")
+        what = "has no class" if found is None else "has something else called"
+        raise _user_error(source, f"{what} ReverseModel; expected `class ReverseModel(nn.Module)`")
     return found
 
 
 def build(source: Source, sequence_length: int, T: int, options: dict) -> nn.Module:
     """ReverseModel(sequence_length, T, **options). Raises UserError if it refuses them."""
     cls = load_class(source)
-    parameters = inspect.signature(cls).parameters
-    names = [n for n in parameters if n not in ("sequence_length", "T")]
-    takes_any = any(p.kind == p.VAR_KEYWORD for p in parameters.values())
-    for name in options:
-        if name not in names and not takes_any:
-            near = difflib.get_close_matches(name, names, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(names) or 'none'}"
-            raise UserError(
-                printable(f"model.reverse_model.{name}: {source.path} has no such option; {hint}")
-            )
+    parameters = inspect.signature(cls).parameters.values()
+    given = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)][:2]
+    names = [
+        p.name
+        for p in parameters
+        if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and p not in given
+    ]
+    if not any(p.kind == p.VAR_KEYWORD for p in parameters):
+        errors = [_unknown_option(source, name, names) for name in options if name not in names]
+        if errors:
+            raise UserError("\n".join(errors))
     try:
         return cls(sequence_length, T, **options)
-    except Exception as error:
-        given = ", ".join(f"{k}={v!r}" for k, v in options.items())
-        call = f"ReverseModel({sequence_length}, {T}{', ' if given else ''}{given})"
-        raise UserError(printable(f"{_place(source, error)}: {call} failed: {_reason(error)}")) from error
+    except FAILURES as error:
+        arguments = [str(sequence_length), str(T)]
+        arguments += [f"{name}={reprlib.repr(value)}" for name, value in options.items()]
+        what = f"ReverseModel({', '.join(arguments)}) failed: {_reason(error)}"
+        raise _user_error(source, what, error, cls.__init__) from error
+
+
+def _unknown_option(source: Source, name: str, names: list[str]) -> str:
+    near = difflib.get_close_matches(name, names, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(names) or 'none'}"
+    return printable(f"model.reverse_model.{name}: {source.path} has no such option; {hint}")
 
 
 def try_out(source: Source, model: nn.Module, sequence_length: int, T: int) -> None:
-    """Run model on a small batch, forwards and backwards. Raises UserError saying what was expected.
+    """Run model on a small batch, forwards and backwards. Raises UserError if it cannot be trained.
 
     Leaves model as it was, torch's random state too.
     """
-    expected = f"expected forward(x_t, t) to take x_t (B, {sequence_length}) and t (B,)"
+    try:
+        trial = copy.deepcopy(model)
+    except FAILURES as error:
+        what = f"cannot be copied, as the averaged weights are: {_reason(error)}"
+        raise _user_error(source, what, error, type(model).__init__) from error
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(0)
-        x_t = (torch.rand(4, sequence_length, device=device) < 0.5).float()
-        t = torch.randint(1, T + 1, (4,), device=device)
-        saved = {name: value.clone() for name, value in model.state_dict().items()}
-        training = model.training
         try:
-            model.train()
-            logits = model(x_t, t)
-            problem = _wrong_output(logits, x_t)
-            if problem:
-                raise UserError(f"{source.path}: {problem}")
-            logits.sigmoid().sub(x_t).square().sum().backward()
-            _check_gradients(source, model)
-            model.eval()
-            with torch.no_grad():
-                _check_rows_are_independent(source, model, x_t, t)
-        except UserError:
-            raise
-        except Exception as error:
-            raise UserError(
-                f"{_place(source, error)}: forward failed: {_reason(error)}; {expected}"
-            ) from error
-        finally:
-            model.zero_grad(set_to_none=True)
-            model.load_state_dict(saved)
-            model.train(training)
+            problem = _find_problem(trial, sequence_length, T, device)
+        except FAILURES as error:
+            what = (
+                f"failed on a small batch: {_reason(error)}; expected forward(x_t, t) to take x_t"
+                f" (B, {sequence_length}) and t (B,)"
+            )
+            raise _user_error(source, what, error, type(model).forward) from error
+    if problem:
+        raise _user_error(source, problem, None, type(model).forward)
+
+
+def _find_problem(model: nn.Module, L: int, T: int, device: torch.device) -> str | None:
+    """What is wrong with model, or None. Trains it for one step."""
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    if not parameters:
+        return "ReverseModel has no trainable parameters"
+    if any(nn.parameter.is_lazy(p) for p in parameters):
+        return "ReverseModel has lazy layers; expected layers that are told their sizes"
+    rows = 5 if L == 4 else 4  # so that (L, B) is not taken for (B, L)
+    x_t = (torch.rand(rows, L, device=device) < 0.5).float()
+    t = torch.randint(1, T + 1, (rows,), device=device)
+    t[0], t[1] = 1, T
+    inputs = x_t.clone(), t.clone()
+
+    model.train()
+    logits = model(*inputs)
+    problem = _wrong_output(logits, x_t)
+    if problem:
+        return problem
+    if not (inputs[0].equal(x_t) and inputs[1].equal(t)):
+        return "forward changed x_t or t in place; expected it to leave them as they are"
+    if not logits.requires_grad:
+        return "forward's output is detached from the parameters, so nothing would be learnt"
+    nn.functional.softplus(logits).sub(x_t * logits).sum().backward()  # -log p(x_0 = x_t)
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    if not all(g.isfinite().all() for g in gradients):
+        return "the gradient is not finite on fair bits"
+    if not any(g.any() for g in gradients):
+        return (
+            "the gradient is zero everywhere, so nothing would be learnt; does the output go"
+            " through zero times something that starts at zero?"
+        )
+    with torch.no_grad():
+        for p in parameters:  # an output layer that starts at zero hides what is before it
+            if p.grad is not None:
+                p -= 0.001 * p.grad.sign()
+        model.eval()
+        together, again = model(x_t, t), model(x_t, t)
+        alone = [model(x_t[i : i + 1], t[i : i + 1]) for i in range(rows)]
+    for output, row in ((together, x_t), *((output, x_t[:1]) for output in alone)):
+        problem = _wrong_output(output, row)
+        if problem:
+            return f"after one step of training, in eval mode: {problem}"
+    if not _close(again, together):
+        return (
+            "two calls in eval mode on the same x_t and t differ; expected dropout and other noise"
+            " in training mode only"
+        )
+    if not _close(torch.cat(alone), together):
+        return (
+            "the output of a row depends on the other rows of the batch (in eval mode);"
+            " expected every row to be treated on its own"
+        )
+    return None
 
 
 def _wrong_output(logits, x_t: torch.Tensor) -> str | None:
@@ -131,41 +193,32 @@ def _wrong_output(logits, x_t: torch.Tensor) -> str | None:
     return None
 
 
-def _check_gradients(source: Source, model: nn.Module) -> None:
-    trainable = [p for p in model.parameters() if p.requires_grad]
-    if not trainable:
-        raise UserError(f"{source.path}: ReverseModel has no trainable parameters")
-    gradients = [p.grad for p in trainable if p.grad is not None]
-    if not any(g.any() for g in gradients):
-        raise UserError(
-            f"{source.path}: the gradient is zero everywhere, so nothing would be learnt; is the"
-            " output detached, or zero times something that starts at zero?"
-        )
-    if not all(g.isfinite().all() for g in gradients):
-        raise UserError(f"{source.path}: the gradient is not finite on fair bits")
+def _close(a: torch.Tensor, b: torch.Tensor) -> bool:
+    """Are the outputs equal but for rounding? Measured by how far the rows of b lie apart."""
+    spread = (b - b.mean(dim=0)).abs().max()
+    rounding = max(torch.finfo(b.dtype).eps, 1e-5) * b.abs().max()
+    return bool((a - b).abs().max() <= 0.05 * spread + rounding)
 
 
-def _check_rows_are_independent(source, model, x_t, t) -> None:
-    alone = torch.cat([model(x_t[i : i + 1], t[i : i + 1]) for i in range(len(x_t))])
-    together = model(x_t, t)
-    if not torch.allclose(alone, together, rtol=1e-3, atol=1e-4):
-        raise UserError(
-            f"{source.path}: the output of a row depends on the other rows of the batch (in eval"
-            " mode); expected every row to be treated on its own"
-        )
+def _user_error(source: Source, what: str, error: BaseException | None = None, function=None):
+    """The UserError for what, at the line of the user's file where it happened.
 
-
-def _place(source: Source, error: BaseException) -> str:
-    """file:line of the deepest line of the user's file in the error's traceback."""
-    if isinstance(error, SyntaxError) and error.filename == str(source.path):
-        return f"{source.path}:{error.lineno}"
-    frames = traceback.extract_tb(error.__traceback__)
-    lines = [f.lineno for f in frames if f.filename == str(source.path)]
-    return f"{source.path}:{lines[-1]}" if lines else str(source.path)
+    That is the deepest one in error's traceback or, if there is none, where a function begins.
+    """
+    path, line = str(source.path), None
+    if isinstance(error, SyntaxError) and error.filename == path:
+        line = error.lineno
+    elif error:
+        lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == path]
+        line = lines[-1] if lines else None
+    code = getattr(inspect.unwrap(function), "__code__", None) if function else None
+    if line is None and code and code.co_filename == path:
+        line = code.co_firstlineno
+    return UserError(printable(f"{path}:{line}: {what}" if line else f"{path}: {what}"))
 
 
 def _reason(error: BaseException) -> str:
     if isinstance(error, SyntaxError):
         return f"SyntaxError: {error.msg}"
     first_line = (str(error).strip().splitlines() or ["(no message)"])[0]
-    return printable(f"{type(error).__name__}: {first_line}")
+    return f"{type(error).__name__}: {first_line}"

@@ -33,7 +33,10 @@ KEYS = {
     "optimizer": dict,
     "epoch": int,  # epochs completed
     "step": int,  # steps completed; with the seed, all there is to the random state
-    "seed": int,
+    "epoch_losses": list,  # of the steps of the epoch that is under way
+    "best_bound": float,
+    "validations_without_progress": int,
+    "seconds": float,
     "results": dict,  # results.json as of this checkpoint
 }
 

@@ -1,9 +1,10 @@
 """Every setting of a run: its name, type, default, range and meaning; and the strict loader.
 
-To add a setting, add a field to one of the three dataclasses. The loader, --set, the config.yaml that
-is written into the results folder and the README's table (tested) all follow from it.
+To add a setting, add a field to one of the three dataclasses. The loader, --set, the config.yaml
+that is written into the results folder and the README's table (tested) all follow from it.
 """
 
+import contextlib
 import dataclasses
 import difflib
 import math
@@ -17,7 +18,9 @@ import yaml
 
 from .errors import UserError, cannot_open, printable
 
-MAX_CONFIG_BYTES = 1_000_000
+MAX_CONFIG_BYTES = 100_000
+MAX_DEPTH = 20
+MOST = 2**63 - 1  # of a number without another limit
 
 
 def setting(default, help, *, least=None, above=None, most=None, choices=None):
@@ -32,11 +35,13 @@ def setting(default, help, *, least=None, above=None, most=None, choices=None):
 class ModelConfig:
     """The forward process and the network."""
 
-    T: int = setting(1000, "steps of the diffusion process", least=1, most=1_000_000)
+    T: int = setting(2000, "steps of the diffusion process", least=1, most=1_000_000)
     num_sample_steps: int = setting(
         1, "times t drawn for each training string at each step", least=1, most=10_000
     )
-    reverse_model: dict = setting({}, "options handed to ReverseModel.__init__, by name")
+    reverse_model: dict = setting(  # noqa: RUF009
+        {}, "options handed to ReverseModel.__init__, by name"
+    )
 
 
 @dataclass
@@ -48,13 +53,20 @@ class TrainingConfig:
     )
     lr: float = setting(1e-3, "peak learning rate of AdamW", above=0, most=10)
     lr_schedule: str = setting(
-        "cosine", "after the warm-up: cosine (falls to 0) or constant", choices=("cosine", "constant")
+        "cosine",
+        "after the warm-up: cosine (falls to 0) or constant",
+        choices=("cosine", "constant"),
     )
     warmup_steps: int = setting(100, "steps over which the learning rate rises from 0", least=0)
     weight_decay: float = setting(0.0, "decoupled weight decay of AdamW", least=0, most=10)
-    clip_thresh: float = setting(1.0, "largest norm of the gradient; larger ones are scaled", above=0)
+    clip_thresh: float = setting(
+        1.0, "largest norm of the gradient; larger ones are scaled", above=0
+    )
     ema_decay: float = setting(
-        0.999, "decay per step of the averaged weights; 0 turns averaging off", least=0, most=0.999999
+        0.999,
+        "decay per step of the averaged weights; 0 turns averaging off",
+        least=0,
+        most=0.999999,
     )
     seed: int = setting(0, "seed of everything random", least=0, most=2**63 - 1)
     validate_every_n_epochs: int | None = setting(
@@ -87,7 +99,7 @@ class DataConfig:
     """How the strings are batched and drawn."""
 
     batch_size: int = setting(256, "strings per training step", least=1, most=10_000_000)
-    shape: list[int] | None = setting(
+    shape: list[int] | None = setting(  # noqa: RUF009
         None, "[rows, columns]: draw each string as an image", least=1, most=100_000
     )
 
@@ -108,13 +120,27 @@ SECTIONS = {section.name: section.default_factory for section in dataclasses.fie
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader that refuses aliases: a few nested ones expand to gigabytes."""
+    """SafeLoader that composes plain values only.
+
+    Refuses aliases (a few nested ones expand to gigabytes), tags and deep nesting.
+    """
+
+    depth = 0  # of the next node
 
     def compose_node(self, parent, index):
-        if self.check_event(yaml.AliasEvent):
-            mark = self.peek_event().start_mark
-            raise yaml.MarkedYAMLError(problem="aliases (*name) are not supported", problem_mark=mark)
-        return super().compose_node(parent, index)
+        event, problem = self.peek_event(), None
+        if isinstance(event, yaml.AliasEvent):
+            problem = "aliases (*name) are not supported; write the value again"
+        elif event.tag is not None:
+            problem = f"tags ({_shorten(event.tag)}) are not supported"
+        elif self.depth > MAX_DEPTH:
+            problem = f"nested more than {MAX_DEPTH} deep"
+        if problem:
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=event.start_mark)
+        self.depth += 1
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
 
 
 class _Reader:
@@ -127,27 +153,33 @@ class _Reader:
         line = f":{node.start_mark.line + 1}" if node is not None and self.lines else ""
         self.errors.append(printable(f"{self.source}{line}: {message}"))
 
-    def compose(self, text: str) -> yaml.Node | None:
-        """The root node of text, None if it is empty or an error was noted."""
-        loader = _Loader(text)
+    def compose(self, text: str, depth: int = 0) -> yaml.Node | None:
+        """The root node of text, None if it is empty or an error was noted.
+
+        depth: how deep in the configuration the text stands.
+        """
         try:
+            loader = _Loader(text)
+            loader.depth = depth
             return loader.get_single_node()
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
-            where = f":{mark.line + 1}:{mark.column + 1}" if mark and self.lines else ""
-            reason = error.problem or error.context
-            self.errors.append(printable(f"{self.source}{where}: this is not YAML: {reason}"))
-        except yaml.YAMLError as error:
-            self.errors.append(printable(f"{self.source}: this is not YAML: {str(error).strip()}"))
-        except RecursionError:
-            self.errors.append(printable(f"{self.source}: nested too deeply"))
-        finally:
-            loader.dispose()
+            line, column = mark.line, mark.column
+            reason = ", ".join(part for part in (error.context, error.problem) if part)
+            reason += "; use spaces instead of tabs" if "'\\t'" in reason else ""
+        except yaml.reader.ReaderError as error:
+            before = text[: error.position]
+            line, column = before.count("\n"), len(before) - before.rfind("\n") - 1
+            reason = f"found the character {chr(error.character)!r}; is this a text file?"
+        except (ValueError, OverflowError):  # "\UFFFFFFFF", which PyYAML does not check
+            line, column, reason = loader.line, loader.column, "found a number out of range"
+        where = f":{line + 1}:{column + 1}" if self.lines else ""
+        self.errors.append(printable(f"{self.source}{where}: cannot be read: {reason}"))
         return None
 
-    def mapping(self, node: yaml.Node, name: str, expected: str) -> dict[str, yaml.Node]:
-        """The entries of a mapping node by key, duplicates refused."""
-        if isinstance(node, yaml.ScalarNode) and node.tag.endswith(":null"):
+    def mapping(self, node: yaml.Node, name: str, expected: str) -> dict:
+        """The entries of a mapping node: {key: (node of the key, node of the value)}."""
+        if _is_null(node):
             return {}  # "training:" with nothing under it
         if not isinstance(node, yaml.MappingNode):
             self.fail(node, f"{name}: expected {expected}, found {_describe(node)}")
@@ -156,37 +188,63 @@ class _Reader:
         for key, value in node.value:
             if not isinstance(key, yaml.ScalarNode):
                 self.fail(key, f"{name}: expected a name as key, found {_describe(key)}")
+            elif key.tag.endswith(":merge"):
+                self.fail(key, f"{name}: merge keys (<<) are not supported")
             elif key.value in entries:
-                first = entries[key.value].start_mark.line + 1
-                self.fail(key, f"{key.value}: this key is given twice (first in line {first})")
+                first = entries[key.value][0].start_mark.line + 1
+                where = f" (first in line {first})" if self.lines else ""
+                self.fail(key, f"{_shorten(key.value)}: this key is given twice{where}")
             else:
-                entries[key.value] = value
+                entries[key.value] = key, value
         return entries
 
     def plain(self, node: yaml.Node, name: str):
         """A value without a declared type (an option of the user's ReverseModel)."""
         if isinstance(node, yaml.MappingNode):
             entries = self.mapping(node, name, "a mapping")
-            return {key: self.plain(value, f"{name}.{key}") for key, value in entries.items()}
+            return {k: self.plain(v, f"{name}.{_shorten(k)}") for k, (_, v) in entries.items()}
         if isinstance(node, yaml.SequenceNode):
-            return [self.plain(item, name) for item in node.value]
-        if node.style in ("'", '"', "|", ">"):
+            return [self.plain(item, f"{name}[{i}]") for i, item in enumerate(node.value)]
+        if _is_quoted(node):
             return node.value
-        for parse in (_parse_null, _parse_bool, _parse_int, _parse_float):
-            try:
-                return parse(node.value)
-            except ValueError:
-                continue
-        return node.value
+        try:
+            value = _parse_plain(node.value)
+            doubtful = isinstance(value, float) and not math.isfinite(value)
+        except ValueError:
+            value = node.value  # 017, 08, 1_0, 1:30, no, 2026-01-31, .inf: YAML readers disagree
+            doubtful = not node.tag.endswith(":str") or re.match("[+-]?0[0-9]", value)
+        if doubtful:
+            expected = "a finite number, true, false, null or a word (in quotes if in doubt)"
+            self.fail(node, f"{name}: expected {expected}, found {_describe(node)}")
+        return value
 
     def value(self, node: yaml.Node, declared: type, name: str):
         """The node as a value of the declared type; an error is noted if it is not one."""
-        try:
-            return _convert(node, declared)
-        except ValueError:
-            expected = _type_name(declared)
-            self.fail(node, f"{name}: expected {expected}, found {_describe(node)}")
-            return None
+        wanted = declared
+        if typing.get_origin(declared) in (types.UnionType, typing.Union):  # X | None
+            if _is_null(node):
+                return None
+            wanted = next(a for a in typing.get_args(declared) if a is not types.NoneType)
+        if wanted == list[int] and isinstance(node, yaml.SequenceNode):
+            items = enumerate(node.value, start=1)
+            return [self.value(item, int, f"{name}, number {i}") for i, item in items]
+        if isinstance(node, yaml.ScalarNode):
+            if wanted is str:
+                return node.value
+            parse = {int: _parse_int, float: _parse_float, bool: _parse_bool}.get(wanted)
+            if parse and not _is_quoted(node):
+                with contextlib.suppress(ValueError):
+                    return parse(node.value)
+        self.fail(node, f"{name}: expected {_type_name(declared)}, found {_describe(node)}")
+        return None
+
+
+def _is_null(node: yaml.Node) -> bool:
+    return isinstance(node, yaml.ScalarNode) and node.tag.endswith(":null")
+
+
+def _is_quoted(node: yaml.ScalarNode) -> bool:
+    return node.style is not None
 
 
 def _parse_null(text: str) -> None:
@@ -195,45 +253,34 @@ def _parse_null(text: str) -> None:
 
 
 def _parse_bool(text: str) -> bool:
-    if text.lower() not in ("true", "false"):
+    if text not in ("true", "True", "TRUE", "false", "False", "FALSE"):
         raise ValueError
     return text.lower() == "true"
 
 
 def _parse_int(text: str) -> int:
-    if not re.fullmatch(r"[+-]?(0|[1-9][0-9]{0,19})", text):  # 017, 1_0 and 1:30 are YAML 1.1's
+    if not re.fullmatch(r"[+-]?(0|[1-9][0-9]*)", text):  # 017, 1_0 and 1:30 are YAML 1.1's
         raise ValueError
     return int(text)
 
 
 def _parse_float(text: str) -> float:
-    if not re.fullmatch(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?", text):
+    if not re.fullmatch(r"[+-]?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?", text):
         raise ValueError
     return float(text)
 
 
-def _convert(node: yaml.Node, declared: type):
-    """The node's value as the declared type. Raises ValueError."""
-    if typing.get_origin(declared) in (types.UnionType, typing.Union):  # X | None
-        if isinstance(node, yaml.ScalarNode) and node.tag.endswith(":null"):
-            return None
-        declared = next(a for a in typing.get_args(declared) if a is not types.NoneType)
-    if declared == list[int]:
-        if not isinstance(node, yaml.SequenceNode):
-            raise ValueError
-        return [_convert(item, int) for item in node.value]
-    if not isinstance(node, yaml.ScalarNode):
-        raise ValueError
-    if declared is str:
-        return node.value
-    if node.style in ("'", '"'):
-        raise ValueError
-    return {int: _parse_int, float: _parse_float, bool: _parse_bool}[declared](node.value)
+def _parse_plain(text: str):
+    """The null, bool, int or float that text is without quotes. Raises ValueError."""
+    for parse in (_parse_null, _parse_bool, _parse_int, _parse_float):
+        with contextlib.suppress(ValueError):
+            return parse(text)
+    raise ValueError
 
 
 def _type_name(declared: type) -> str:
     names = {int: "a whole number", float: "a number", str: "a word", bool: "true or false"}
-    names |= {list[int]: "a list such as [8, 8]", type(None): "nothing"}
+    names |= {list[int]: "a list such as [8, 8]", type(None): "null"}
     if typing.get_origin(declared) in (types.UnionType, typing.Union):
         return " or ".join(names[a] for a in typing.get_args(declared))
     return names[declared]
@@ -244,26 +291,36 @@ def _describe(node: yaml.Node) -> str:
         return "a mapping"
     if isinstance(node, yaml.SequenceNode):
         return "a list"
-    shown = node.value if len(node.value) <= 40 else node.value[:37] + "..."
-    return f"'{shown}'" if shown else "nothing"
+    if _is_quoted(node):
+        return f"the text '{_shorten(node.value)}' in quotes"
+    return f"'{_shorten(node.value)}'" if node.value else "nothing"
+
+
+def _shorten(text: str) -> str:
+    return text if len(text) <= 40 else text[:37] + "..."
 
 
 def _range_error(name: str, value, metadata) -> str | None:
     """What is wrong with a value of the right type, or None."""
-    if metadata["choices"] and value not in metadata["choices"]:
-        near = _suggestion(str(value), metadata["choices"])
-        return f"{name}: expected {' or '.join(metadata['choices'])}, found '{value}'{near}"
+    choices, least, above, most = (metadata[k] for k in ("choices", "least", "above", "most"))
+    most = MOST if most is None else most
+    if choices and value not in choices:
+        near = _suggestion(value, choices)
+        return f"{name}: expected {' or '.join(choices)}, found '{_shorten(value)}'{near}"
     for number in value if isinstance(value, list) else [value]:
         if not isinstance(number, (int, float)) or isinstance(number, bool):
             continue
-        if not math.isfinite(number):
-            return f"{name}: expected a finite number, found {number}"
-        if metadata["least"] is not None and number < metadata["least"]:
-            return f"{name}: expected at least {metadata['least']}, found {number}"
-        if metadata["above"] is not None and number <= metadata["above"]:
-            return f"{name}: expected more than {metadata['above']}, found {number}"
-        if metadata["most"] is not None and number > metadata["most"]:
-            return f"{name}: expected at most {metadata['most']}, found {number}"
+        expected = None
+        if isinstance(number, float) and not math.isfinite(number):
+            expected = "a finite number"
+        elif least is not None and number < least:
+            expected = f"at least {least}"
+        elif above is not None and number <= above:
+            expected = f"more than {above}"
+        elif number > most:
+            expected = f"at most {most}"
+        if expected:
+            return f"{name}: expected {expected}, found {_shorten(str(number))}"
     return None
 
 
@@ -277,27 +334,28 @@ def _read_into(config: Config, node: yaml.Node | None, reader: _Reader) -> None:
     if node is None:
         return
     expected = f"a mapping with sections {', '.join(SECTIONS)}"
-    for section_name, section_node in reader.mapping(node, "the file", expected).items():
+    sections = reader.mapping(node, "the file", expected)
+    for section_name, (section_key, section_node) in sections.items():
         if section_name not in SECTIONS:
             hint = _misplaced(section_name) or _suggestion(section_name, SECTIONS)
-            reader.fail(section_node, f"{section_name}: unknown section{hint}")
+            reader.fail(section_key, f"{_shorten(section_name)}: unknown section{hint}")
             continue
         section = getattr(config, section_name)
         known = {f.name: f for f in dataclasses.fields(section)}
         declared = typing.get_type_hints(type(section))
         entries = reader.mapping(section_node, section_name, "keys with values")
-        for key, value_node in entries.items():
-            name = f"{section_name}.{key}"
+        for key, (key_node, value_node) in entries.items():
+            name = f"{section_name}.{_shorten(key)}"
             if key not in known:
                 hint = _misplaced(key) or _suggestion(key, known)
-                reader.fail(value_node, f"{name}: unknown key{hint}")
-                continue
-            if declared[key] is dict:
-                options = reader.mapping(value_node, name, "options with values")
-                value = {k: reader.plain(v, f"{name}.{k}") for k, v in options.items()}
-                getattr(section, key).update(value)
+                reader.fail(key_node, f"{name}: unknown key{hint}")
                 continue
             errors_before = len(reader.errors)
+            if declared[key] is dict:
+                options = reader.mapping(value_node, name, "options with values").items()
+                values = {k: reader.plain(v, f"{name}.{_shorten(k)}") for k, (_, v) in options}
+                _merge(getattr(section, key), values)
+                continue
             value = reader.value(value_node, declared[key], name)
             if len(reader.errors) > errors_before:
                 continue
@@ -308,6 +366,15 @@ def _read_into(config: Config, node: yaml.Node | None, reader: _Reader) -> None:
                 reader.fail(value_node, problem)
             else:
                 setattr(section, key, value)
+
+
+def _merge(options: dict, more: dict) -> None:
+    """Add more to options, and mappings in it to the mappings that options has there."""
+    for key, value in more.items():
+        if isinstance(value, dict) and isinstance(options.get(key), dict):
+            _merge(options[key], value)
+        else:
+            options[key] = value
 
 
 def _misplaced(key: str) -> str:
@@ -332,20 +399,21 @@ def parse_config(text: str, source: str) -> Config:
 
 def load_config(path: Path) -> Config:
     """The configuration in a file; all defaults if there is no such file."""
+    name = printable(path)
     try:
         with open(path, "rb") as stream:
             data = stream.read(MAX_CONFIG_BYTES + 1)
     except FileNotFoundError:
         return Config()
     except OSError as error:
-        raise cannot_open(path, error) from None
+        raise cannot_open(name, error) from None
     if len(data) > MAX_CONFIG_BYTES:
-        raise UserError(f"{path}: larger than {MAX_CONFIG_BYTES:,} bytes, this cannot be a config")
+        raise UserError(f"{name}: larger than {MAX_CONFIG_BYTES:,} bytes; is this a config?")
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
-        raise UserError(f"{path}:{line}: not UTF-8 text; save the file as UTF-8") from None
+        raise UserError(f"{name}:{line}: not UTF-8 text; save the file as UTF-8") from None
     return parse_config(text, str(path))
 
 
@@ -359,10 +427,10 @@ def apply_overrides(config: Config, overrides: list[str]) -> None:
         name, equals, text = override.partition("=")
         path = name.strip().split(".")
         reader = _Reader(f"--set {override}", lines=False)
-        if not equals or len(path) < 2 or not all(path):
+        if not equals or not all(path) or not 2 <= len(path) <= MAX_DEPTH:
             reader.fail(None, "expected section.key=value, such as training.lr=0.001")
         else:
-            node = reader.compose(text) or yaml.ScalarNode("tag:yaml.org,2002:null", "")
+            node = reader.compose(text, len(path)) or yaml.ScalarNode("tag:yaml.org,2002:null", "")
             for key in reversed(path):
                 key_node = yaml.ScalarNode("tag:yaml.org,2002:str", key, node.start_mark)
                 mapping = yaml.MappingNode("tag:yaml.org,2002:map", [(key_node, node)])
@@ -375,6 +443,23 @@ def apply_overrides(config: Config, overrides: list[str]) -> None:
         raise UserError("\n".join(errors))
 
 
+class _Dumper(yaml.SafeDumper):
+    """Writes values such that _Reader reads them back as they were."""
+
+    def ignore_aliases(self, data):
+        return True
+
+    def represent_mapping(self, tag, mapping, flow_style=None):
+        return super().represent_mapping(tag, mapping, flow_style=False)  # a line for each key
+
+    def represent_text(self, text: str) -> yaml.Node:
+        style = None if text.isidentifier() else '"'  # the text "1e-3" is not the number
+        return self.represent_scalar("tag:yaml.org,2002:str", text, style)
+
+
+_Dumper.add_representer(str, _Dumper.represent_text)
+
+
 def to_yaml(config: Config) -> str:
     """The configuration as YAML that load_config reads back, each key with its meaning."""
     lines = []
@@ -382,8 +467,13 @@ def to_yaml(config: Config) -> str:
         lines.append(f"{section.name}:")
         values = getattr(config, section.name)
         for key in dataclasses.fields(values):
-            value = getattr(values, key.name)
-            text = yaml.safe_dump({key.name: value}, default_flow_style=None, sort_keys=False, width=10**9)
+            text = yaml.dump(
+                {key.name: getattr(values, key.name)},
+                Dumper=_Dumper,
+                default_flow_style=None,
+                sort_keys=False,
+                width=math.inf,
+            )
             lines.append(f"  # {key.metadata['help']}")
             lines += ["  " + line for line in text.rstrip("\n").split("\n")]
         lines.append("")

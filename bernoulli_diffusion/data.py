@@ -1,8 +1,9 @@
-"""Text files <-> packed bits. The only place that knows the file format: one string of 0 and 1 a line.
+"""Text files <-> packed bits. Only this file knows the format: one string of 0 and 1 a line.
 
 Bits stay packed, one bit a bit, in the order of numpy.packbits, and are unpacked a batch at a time.
 """
 
+import codecs
 import hashlib
 from pathlib import Path
 
@@ -13,8 +14,9 @@ from torch import Tensor
 from .errors import UserError, cannot_open, printable
 from .noise import derive_seed
 
-CHUNK_BYTES = 1 << 22
+CHUNK_BYTES = 1 << 18  # what fits into a core's cache is read fastest
 MAX_LENGTH = 1_000_000
+SLACK = 8
 
 
 class BitStrings:
@@ -46,9 +48,10 @@ class BitStrings:
         width = self.packed.shape[1]
         if width > 8:
             return np.ascontiguousarray(self.packed).view(f"V{width}")[:, 0]
-        padded = np.zeros((len(self.packed), 8), np.uint8)
+        size = 1 << (width - 1).bit_length()  # 1, 2, 4 or 8 bytes
+        padded = np.zeros((len(self.packed), size), np.uint8)
         padded[:, :width] = self.packed
-        return padded.view(np.uint64)[:, 0]
+        return padded.view(f"u{size}")[:, 0]
 
 
 class Membership:
@@ -88,89 +91,146 @@ def read_bit_strings(path: Path) -> BitStrings:
     """
     try:
         with open(path, "rb") as stream:
-            return _read(stream, path)
+            return _read(stream, _Parser(printable(path)))
     except OSError as error:
-        raise cannot_open(path, error) from None
+        raise cannot_open(printable(path), error) from None
 
 
-def _read(stream, path: Path) -> BitStrings:
-    packed, length, line_number, rest = [], None, 1, b""
-    first = True
-    while chunk := stream.read(CHUNK_BYTES):
-        if first:
-            chunk, first = chunk.removeprefix(b"\xef\xbb\xbf"), False
-        chunk = rest + chunk
-        cut = chunk.rfind(b"\n") + 1
-        chunk, rest = chunk[:cut], chunk[cut:]
-        if len(rest) > MAX_LENGTH + 1:
-            raise UserError(f"{path}:{line_number}: a line of more than {MAX_LENGTH:,} characters")
-        if chunk:
-            rows, length = _parse(chunk, path, line_number, length)
-            packed.append(rows)
-            line_number += chunk.count(b"\n")
-    if rest:
-        rows, length = _parse(rest + b"\n", path, line_number, length)
-        packed.append(rows)
-    if length is None:
-        raise UserError(f"{path}: the file is empty; expected one string of 0 and 1 a line")
-    packed = [rows for rows in packed if len(rows)]
-    return BitStrings(packed[0] if len(packed) == 1 else np.concatenate(packed), length)
+def _read(stream, parser: "_Parser") -> BitStrings:
+    start = stream.peek(3)
+    if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise UserError(f"{parser.path}:1: UTF-16 text; save the file as plain text (UTF-8)")
+    if start.startswith(codecs.BOM_UTF8):
+        stream.read(3)
+    buffer = bytearray(MAX_LENGTH + 2 + CHUNK_BYTES + 1 + SLACK)
+    view = memoryview(buffer)
+    held = 0  # bytes at the start of buffer: a line whose end is not read yet
+    while count := stream.readinto(view[held : held + CHUNK_BYTES]):
+        end = held + count
+        cut = buffer.rfind(b"\n", held, end) + 1
+        if cut:
+            parser.add(buffer, cut)
+        held = end - cut
+        if held > MAX_LENGTH + 1:  # and a \r
+            parser.find_mistake(bytes(view[cut:end]).removesuffix(b"\r"))
+        view[:held] = view[cut:end]
+    if held:
+        buffer[held] = ord("\n")
+        parser.add(buffer, held + 1)
+    return parser.strings()
 
 
-def _parse(chunk: bytes, path: Path, line_number: int, length: int | None):
-    """Whole lines -> (packed rows, length). length is None before the first line with bits."""
-    text = np.frombuffer(chunk, np.uint8)
-    first_end = chunk.index(b"\n")
-    ending = 2 if chunk[first_end - 1 : first_end] == b"\r" else 1
-    width = first_end + 1 - ending
-    if width > 0 and width == (length or width) and len(text) % (width + ending) == 0:
-        lines = text.reshape(-1, width + ending)
-        characters = lines[:, :width]
-        if (
-            (lines[:, -1] == ord("\n")).all()
-            and (ending == 1 or (lines[:, -2] == ord("\r")).all())
-            and ((characters & 0xFE) == ord("0")).all()
-        ):
-            return np.packbits(characters & 1, axis=1), width
-    return _parse_line_by_line(chunk, path, line_number, length)
+class _Parser:
+    """Packs lines that come chunk by chunk, and remembers what the later ones must agree with."""
 
+    def __init__(self, path: str):
+        self.path = path
+        self.packed = bytearray()  # grows in place: numpy.concatenate would need everything twice
+        self.length: int | None = None  # of the strings, once there is one
+        self.num_lines = 0
+        self.first_empty: int | None = None  # line number of the first empty line
 
-def _parse_line_by_line(chunk: bytes, path: Path, line_number: int, length: int | None):
-    """The slow way, for mixed line ends, and to say what is wrong and where."""
-    rows, first_empty = [], None
-    for number, line in enumerate(chunk.split(b"\n")[:-1], start=line_number):
-        line = line.removesuffix(b"\r")
-        if not line:
-            first_empty = first_empty or number
-            continue
-        if first_empty:
-            raise UserError(f"{path}:{first_empty}: an empty line among the strings; remove it")
-        digits = np.frombuffer(line, np.uint8)
-        wrong = np.flatnonzero((digits & 0xFE) != ord("0"))
-        if len(wrong):
-            raise UserError(_wrong_character(line, int(wrong[0]), f"{path}:{number}"))
-        length = length or len(line)
-        if len(line) != length:
+    def add(self, text: bytes | bytearray, end: int) -> None:
+        """Take the whole lines text[:end]; text has SLACK bytes more. Raises UserError."""
+        first_line = bytes(text[: text.index(b"\n") + 1])
+        if not self._add_regular(text, end, 2 if first_line.endswith(b"\r\n") else 1):
+            self._add_irregular(bytes(text[:end]))
+
+    def _add_regular(self, text: bytes | bytearray, end: int, line_end: int) -> bool:
+        """Take lines that all have the length and the line end of the first; False if they do not.
+
+        line_end: the characters at the end of the first line, 1 for \\n and 2 for \\r\\n.
+        """
+        width = text.index(b"\n") + 1
+        length = width - line_end
+        if not 0 < length <= MAX_LENGTH or self.length not in (None, length) or self.first_empty:
+            return False
+        packed = _pack(text, end, length, width)
+        if packed is None:
+            return False
+        self.packed += packed.data
+        self.length = length
+        self.num_lines += len(packed)
+        return True
+
+    def _add_irregular(self, text: bytes) -> None:
+        """Take lines with mixed line ends, and empty lines at the end; or say what is wrong."""
+        text = text.replace(b"\r\n", b"\n")
+        end = len(text.rstrip(b"\n"))
+        if end:
+            end += 1
+            if not self._add_regular(text[:end] + bytes(SLACK), end, 1):
+                self.find_mistake(text[:end])
+        if end < len(text):
+            self.first_empty = self.first_empty or self.num_lines + 1
+            self.num_lines += len(text) - end
+
+    def find_mistake(self, text: bytes) -> None:
+        """Raise UserError for the first thing wrong with text: line by line, as it happens once."""
+        for number, line in enumerate(text.removesuffix(b"\n").split(b"\n"), self.num_lines + 1):
+            place = f"{self.path}:{number}"
+            first_empty = self.first_empty or (None if line else number)
+            if first_empty:
+                raise UserError(
+                    f"{self.path}:{first_empty}: an empty line among the strings; remove it"
+                )
+            wrong = np.flatnonzero((np.frombuffer(line, np.uint8) & 0xFE) != ord("0"))
+            if len(wrong):
+                raise UserError(_wrong_character(line, int(wrong[0]), place))
+            if len(line) > MAX_LENGTH:
+                raise UserError(f"{place}: more than {MAX_LENGTH:,} characters in one line")
+            self.length = self.length or len(line)
+            if len(line) != self.length:
+                raise UserError(
+                    f"{place}: {len(line)} characters, but the lines above have {self.length};"
+                    " all strings must have one length"
+                )
+        raise AssertionError("irregular lines without a mistake")
+
+    def strings(self) -> BitStrings:
+        """All strings taken. Raises UserError if there are none."""
+        if self.length is None:
             raise UserError(
-                f"{path}:{number}: {len(line)} characters, but the lines above have {length};"
-                " all strings must have one length"
+                f"{self.path}: the file is empty; expected one string of 0 and 1 a line"
             )
-        rows.append(digits & 1)
-    if not rows:
-        return np.zeros((0, 0), np.uint8), length
-    return np.packbits(np.stack(rows), axis=1), length
+        packed = np.frombuffer(self.packed, np.uint8).reshape(-1, -(-self.length // 8))
+        return BitStrings(packed, self.length)
+
+
+def _pack(text: bytes | bytearray, end: int, length: int, width: int) -> np.ndarray | None:
+    """text[:end], lines of length characters and width with the line end -> (N, ceil(L / 8)) uint8.
+
+    None if a character or a line end is another. Works on 8 characters at a time, as one integer;
+    the last integer of a line reads on behind the line, which is why text has SLACK bytes more.
+    """
+    if end % width:
+        return None
+    count, bytes_per_row = end // width, -(-length // 8)
+    line_ends = np.ndarray((count, width - length), np.uint8, text, length, (width, 1))
+    if not (line_ends == np.frombuffer(text, np.uint8, width - length, length)).all():
+        return None
+    eights = np.ndarray((count, bytes_per_row), "<u8", text, 0, (width, 8))
+    bits = eights ^ np.uint64(0x3030303030303030)  # '0' is 0x30, '1' is 0x31
+    bits[:, -1] &= np.uint64(2 ** (8 * (length - 8 * (bytes_per_row - 1))) - 1)
+    if np.bitwise_or.reduce(bits, axis=None) & np.uint64(0xFEFEFEFEFEFEFEFE):
+        return None
+    # the top byte of the product is the 8 low bits, the first character's on top, as numpy.packbits
+    bits *= np.uint64(0x8040201008040201)
+    bits >>= np.uint64(56)
+    return bits.astype(np.uint8)
 
 
 def _wrong_character(line: bytes, column: int, place: str) -> str:
-    character = line[column:].decode("utf-8", "replace")[0]
+    character = line[column : column + 4].decode("utf-8", "replace")[0]
     place = f"{place}:{column + 1}"
     if character in ", \t;":
         name = {",": "','", " ": "a space", "\t": "a tab", ";": "';'"}[character]
         cure = "write the bits without separators, 0110 and not 0,1,1,0 or 0 1 1 0"
         return f"{place}: expected 0 or 1, found {name}; {cure} (tr -d ', \\t;' < old > new)"
-    if character == "\x00":
-        return f"{place}: expected 0 or 1, found a zero byte; is this a text file?"
-    return f"{place}: expected 0 or 1, found '{printable(character)}'"
+    if character == "\r":
+        return f"{place}: expected 0 or 1, found a carriage return; end each line with a newline"
+    cure = "" if character.isprintable() and character != "\ufffd" else "; is this a text file?"
+    return f"{place}: expected 0 or 1, found '{printable(character)}'{cure}"
 
 
 def to_text(bits: np.ndarray) -> bytes:
@@ -206,8 +266,8 @@ class Batches:
         """(batch_size,) the rows of batch k."""
         n, start = len(self.packed), k * self.batch_size
         if n <= self.batch_size:  # whole passes, and a random part of one more
-            order = torch.rand(-(-self.batch_size // n), n, generator=self._generator(k)).argsort(dim=1)
-            return order.flatten()[: self.batch_size]
+            keys = torch.rand(-(-self.batch_size // n), n, generator=self._generator(k))
+            return keys.argsort(dim=1).flatten()[: self.batch_size]  # each pass in random order
         parts = []
         while start < (k + 1) * self.batch_size:
             pass_number, offset = divmod(start, n)

@@ -12,7 +12,7 @@ from torch.nn.functional import softplus
 
 # log((1 + alpha_0) / (1 - alpha_0)) is infinite: x_0 tells itself with certainty. Wherever it is
 # used it is multiplied by a probability that is exactly zero, so any finite number stands for it.
-CERTAIN = 1e4
+CERTAIN = 1e30
 
 
 def signs(x: Tensor) -> Tensor:

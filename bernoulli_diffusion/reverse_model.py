@@ -10,6 +10,7 @@ import math
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import silu
 
 
 class ReverseModel(nn.Module):
@@ -24,11 +25,11 @@ class ReverseModel(nn.Module):
         dropout: float = 0.0,
     ):
         super().__init__()
-        self.T = T
+        self.time = Time(T, features=64)
         self.read_in = nn.Linear(sequence_length, width)
-        self.time = nn.Sequential(nn.Linear(32, width), nn.SiLU())
-        self.blocks = nn.ModuleList(Block(width, dropout) for _ in range(num_blocks))
+        self.blocks = nn.ModuleList(Block(width, 64, dropout) for _ in range(num_blocks))
         self.norm = nn.LayerNorm(width)
+        self.scale = nn.Linear(64, width)
         self.read_out = nn.Linear(width, sequence_length)
         nn.init.zeros_(self.read_out.weight)
         nn.init.zeros_(self.read_out.bias)
@@ -38,28 +39,40 @@ class ReverseModel(nn.Module):
 
         x_t: (B, L) float 0/1; t: (B,) int in 1..T. Returns (B, L): the log-odds that bit i of x_0 is 1.
         """
-        # sqrt(t/T) spreads the times as they are drawn in training: densely near 0
-        frequency = torch.arange(32, device=t.device)
-        time = torch.cos(math.pi * frequency * (t / self.T).sqrt()[:, None])  # (B, 32)
-        time = self.time(time)  # (B, width)
+        time = self.time(t)  # (B, 64)
         h = self.read_in(2 * x_t - 1)  # (B, width)
         for block in self.blocks:
             h = block(h, time)
-        return self.read_out(self.norm(h))  # (B, L)
+        h = self.norm(h) * (1 + self.scale(time))  # log-odds grow as t falls
+        return self.read_out(h)  # (B, L)
+
+
+class Time(nn.Module):
+    """t as features: cosines of sqrt(t/T), the scale on which training draws its times, and a layer."""
+
+    def __init__(self, T: int, features: int, num_frequencies: int = 16):
+        super().__init__()
+        self.T = T
+        self.register_buffer("frequencies", math.pi * torch.arange(num_frequencies))
+        self.layer = nn.Linear(num_frequencies, features)
+
+    def forward(self, t: Tensor) -> Tensor:
+        u = (t / self.T).sqrt()[:, None]  # (B, 1)
+        return silu(self.layer(torch.cos(self.frequencies * u)))  # (B, features)
 
 
 class Block(nn.Module):
-    """h + MLP(norm(h), time)."""
+    """h + MLP(norm(h), time): the time scales and shifts the hidden layer."""
 
-    def __init__(self, width: int, dropout: float):
+    def __init__(self, width: int, time_features: int, dropout: float):
         super().__init__()
         self.norm = nn.LayerNorm(width)
         self.into = nn.Linear(width, width)
-        self.time = nn.Linear(width, 2 * width)
+        self.scale_and_shift = nn.Linear(time_features, 2 * width)
         self.out = nn.Linear(width, width)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, h: Tensor, time: Tensor) -> Tensor:
-        scale, shift = self.time(time).chunk(2, dim=1)  # (B, width) each
-        hidden = torch.nn.functional.silu(self.into(self.norm(h)) * (1 + scale) + shift)
+        scale, shift = self.scale_and_shift(time).chunk(2, dim=1)  # (B, width) each
+        hidden = silu(self.into(self.norm(h)) * (1 + scale) + shift)
         return h + self.out(self.dropout(hidden))

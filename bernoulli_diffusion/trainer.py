@@ -330,7 +330,7 @@ class Trainer:
             "device": str(self.device),
             "versions": {
                 "bernoulli_diffusion": __version__,
-                "torch": torch.__version__,
+                "torch": str(torch.__version__),
                 "numpy": np.__version__,
                 "python": platform.python_version(),
             },
@@ -350,7 +350,6 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "epoch": self.epoch,
             "step": self.step,
-            "seed": self.training.seed,
             "epoch_losses": self._epoch_losses,
             "best_bound": self.best_bound,
             "validations_without_progress": self.validations_without_progress,
