@@ -65,7 +65,7 @@ def test_grid_times_fall_to_zero_in_as_many_steps_as_asked():
 
 
 @pytest.mark.parametrize(("T", "K"), [(1000, 1), (1000, 20), (1000, 50), (999, 100), (10**6, 200)])
-def test_grid_times_are_dense_near_zero(T, K):
+def test_grid_times_are_dense_near_0(T, K):
     """round(T (k/K)^3); the smallest would coincide and are the lowest free times instead."""
     times = grid_times(T, K)[::-1]
     assert len(times) == K + 1
