@@ -1,6 +1,7 @@
 """Draw samples from a trained model: python generate.py CHECKPOINT N"""
 
 import argparse
+import os
 import shlex
 import sys
 from contextlib import nullcontext
@@ -20,6 +21,22 @@ def count(text: str, least: int = 0) -> int:
     if number < least or number >= 2**63:
         raise argparse.ArgumentTypeError(f"expected a whole number from {least}, found {text!r}")
     return number
+
+
+def output_file(text: str) -> Path:
+    """A path at which a file can be made or replaced; told before the work and not after it."""
+    path = Path(text)
+    if path.is_dir():
+        problem = "this is a folder, expected a file"
+    elif not path.parent.is_dir():
+        problem = f"there is no folder {path.parent}"
+    elif path.exists() and not path.is_file():  # /dev/null must not be replaced
+        problem = "not a regular file; redirect standard output instead"
+    elif not os.access(path.parent, os.W_OK):
+        problem = f"the folder {path.parent} may not be written to"
+    else:
+        return path
+    raise argparse.ArgumentTypeError(f"{text}: {problem}")
 
 
 def positive(text: str) -> int:
@@ -48,7 +65,9 @@ def parse_arguments():
     parser.add_argument(
         "--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="default: auto"
     )
-    parser.add_argument("--output", type=Path, metavar="FILE", help="write there, not to the screen")
+    parser.add_argument(
+        "--output", type=output_file, metavar="FILE", help="write there, not to the screen"
+    )
     parser.add_argument(
         "--weights",
         choices=("averaged", "raw"),
@@ -56,7 +75,10 @@ def parse_arguments():
         help="the averaged weights (default, those that were validated) or the last step's",
     )
     parser.add_argument(
-        "--gif", type=Path, metavar="FILE", help="also draw the way from noise to the first samples"
+        "--gif",
+        type=output_file,
+        metavar="FILE",
+        help="also draw the way from noise to the first samples",
     )
     parser.add_argument(
         "--trust-code",

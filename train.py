@@ -1,8 +1,10 @@
 """Train a model on a run folder: python train.py RUN_DIR"""
 
+import shlex
 import sys
+from pathlib import Path
 
-from bernoulli_diffusion.command_line import ArgumentParser, run
+from bernoulli_diffusion.command_line import ArgumentParser, run, tell
 
 
 def parse_arguments():
@@ -29,6 +31,19 @@ def parse_arguments():
         help="override a key of config.yaml, such as training.lr=0.003; may be repeated",
     )
     parser.add_argument(
+        "--resume",
+        nargs="?",
+        const="",
+        metavar="RESULTS_DIR",
+        help="go on with a run that was stopped, in its results folder (default: the newest that is "
+        "not finished); --set training.epochs=N asks for more",
+    )
+    parser.add_argument(
+        "--trust-code",
+        action="store_true",
+        help="with --resume: run the reverse_model.py kept in the checkpoint, if the file was edited",
+    )
+    parser.add_argument(
         "--check",
         action="store_true",
         help="check everything, print sizes and an estimate of time and memory, train nothing",
@@ -43,29 +58,47 @@ def main() -> None:
     from bernoulli_diffusion import reports
     from bernoulli_diffusion.device import choose_device
     from bernoulli_diffusion.interrupt import Interrupted
+    from bernoulli_diffusion.resume import resume
     from bernoulli_diffusion.run_folder import read_run_folder
     from bernoulli_diffusion.trainer import Trainer
 
-    def tell(text: str) -> None:
+    def inform(text: str) -> None:
         if not arguments.quiet:
-            print(text, file=sys.stderr)
+            tell(text)
 
     overrides = list(arguments.overrides)
     if arguments.seed is not None:
         overrides.append(f"training.seed={arguments.seed}")
     device = choose_device(arguments.device)
-    trainer = Trainer(read_run_folder(arguments.run_dir, overrides), device, quiet=arguments.quiet)
+    if arguments.resume is None:
+        folder = read_run_folder(arguments.run_dir, overrides)
+        trainer = Trainer(folder, device, quiet=arguments.quiet)
+    else:
+        trainer = resume(
+            Path(arguments.run_dir),
+            Path(arguments.resume) if arguments.resume else None,
+            overrides,
+            device,
+            quiet=arguments.quiet,
+            trust_code=arguments.trust_code,
+            command=shlex.join(["python", *sys.argv, "--trust-code"]),
+        )
+        if trainer.is_finished:
+            inform(f"{trainer.results_dir}: already finished; --set training.epochs=N asks for more")
+            print(trainer.results_dir)
+            return
     for warning in reports.data_warnings(trainer):
         trainer.warn(warning)
     if arguments.check:
         print(reports.check(trainer))
         return
-    tell(reports.start(trainer))
+    inform(reports.start(trainer))
     try:
         trainer.train()
-        tell(reports.end(trainer))
+        inform(reports.end(trainer))
     except Interrupted as stop:
-        tell(f"stopped by {stop}; everything up to step {trainer.step:,} is saved")
+        inform(f"stopped by {stop}; all {trainer.step:,} steps are saved; go on with:")
+        inform(f"python train.py {shlex.quote(arguments.run_dir)} --resume")
         print(trainer.results_dir)
         sys.exit(stop.exit_code)
     print(trainer.results_dir)

@@ -3,16 +3,21 @@
 Loaded with weights_only=True and never otherwise, then checked before anything is built from it.
 """
 
+import hashlib
 import io
+import os
 import pickle
+import re
 import zipfile
 from pathlib import Path
 
 import torch
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from . import config as config_module
-from .architecture import Source, build, live_source
+from .architecture import PACKAGE_FILE, Source, build, live_source
 from .config import Config
+from .data import MAX_LENGTH
 from .diffusion import Diffusion
 from .errors import RunError, UserError, cannot_open, printable
 from .files import write_atomically
@@ -37,7 +42,7 @@ KEYS = {
     "best_bound": float,
     "validations_without_progress": int,
     "seconds": float,
-    "results": dict,  # results.json as of this checkpoint
+    "results": str,  # results.json as of this checkpoint
 }
 
 
@@ -54,15 +59,26 @@ def all_finite(weights: dict) -> bool:
     return all(w.isfinite().all() for w in weights.values() if w.is_floating_point())
 
 
+def by_age(folder: Path) -> list[Path]:
+    """The model_epoch_<n>[_step_<k>].pt of a folder, the earliest in training first."""
+    found = []
+    for path in folder.glob("model_epoch_*.pt"):
+        numbers = re.fullmatch(r"model_epoch_(\d+)(?:_step_(\d+))?", path.stem)
+        if numbers:
+            found.append((int(numbers[1]), int(numbers[2] or 0), path))
+    return [path for *_, path in sorted(found)]
+
+
 def load(path: Path) -> dict:
     """Read and check a checkpoint; runs no code from it. Raises UserError if it is not sound."""
     path = Path(path)
     try:
         with open(path, "rb") as stream:
-            if not zipfile.is_zipfile(stream):
-                raise UserError(f"{path}: not a checkpoint, or one that was cut short")
+            _check_archive(stream, path)
             stream.seek(0)
             checkpoint = torch.load(stream, map_location="cpu", weights_only=True)
+    except UserError:
+        raise
     except OSError as error:
         raise cannot_open(path, error, "expected a checkpoint such as model_best.pt") from None
     except pickle.UnpicklingError:
@@ -70,31 +86,63 @@ def load(path: Path) -> dict:
             f"{path}: holds more than tensors and plain Python; it was not made by this program"
             " and is not opened"
         ) from None
-    except Exception as error:
-        reason = printable((str(error).splitlines() or [type(error).__name__])[0])
-        raise UserError(f"{path}: not a sound checkpoint: {reason}") from None
+    except Exception as error:  # whatever the unpickler says of a damaged file
+        raise UserError(printable(f"{path}: not a sound checkpoint: {_first_line(error)}")) from None
     problem = _find_problem(checkpoint)
     if problem:
         raise UserError(printable(f"{path}: {problem}"))
     return checkpoint
 
 
+def _check_archive(stream, path: Path) -> None:
+    """Refuse what torch.save does not write, before anything is unpacked: compressed entries could
+    be a thousand times larger than the file."""
+    try:
+        with zipfile.ZipFile(stream) as archive:
+            entries = archive.infolist()
+    except (zipfile.BadZipFile, NotImplementedError, ValueError):
+        raise UserError(f"{path}: not a checkpoint, or one that was cut short") from None
+    size = os.fstat(stream.fileno()).st_size
+    if any(e.compress_type != zipfile.ZIP_STORED for e in entries) or (
+        sum(e.file_size for e in entries) > size
+    ):
+        raise UserError(f"{path}: not a checkpoint of this program")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+
+
 def _find_problem(checkpoint) -> str | None:
+    """What is wrong with the contents, or None."""
     if not isinstance(checkpoint, dict) or "format_version" not in checkpoint:
         return "not a checkpoint of this program"
     version = checkpoint["format_version"]
-    if version != FORMAT_VERSION:
-        return f"a checkpoint of format {version!r}, this program reads format {FORMAT_VERSION}"
+    if type(version) is not int or version != FORMAT_VERSION:
+        return f"a checkpoint of format {version!r:.20}, this program reads format {FORMAT_VERSION}"
     for key, kind in KEYS.items():
         if key not in checkpoint:
             return f"not a sound checkpoint: {key} is missing"
         if type(checkpoint[key]) is not kind:
             return f"not a sound checkpoint: {key} is not of type {kind.__name__}"
     for key in ("weights", "averaged_weights"):
-        if not all(isinstance(w, torch.Tensor) for w in checkpoint[key].values()):
-            return f"not a sound checkpoint: {key} holds something that is not a tensor"
+        for name, weight in checkpoint[key].items():
+            if type(name) is not str or type(weight) is not torch.Tensor:
+                return f"not a sound checkpoint: {key} holds something that is not a tensor"
+            # a small file can describe a huge tensor, all of whose elements are one number
+            if not weight.is_contiguous() or weight.layout != torch.strided:
+                return f"not a sound checkpoint: {key} holds a tensor that is not plain"
         if not all_finite(checkpoint[key]):
             return f"not a sound checkpoint: {key} are not finite"
+    if not 1 <= checkpoint["sequence_length"] <= MAX_LENGTH:
+        return "not a sound checkpoint: sequence_length is out of range"
+    if not 0 <= checkpoint["step"] < 2**63 or not 0 <= checkpoint["epoch"] < 2**63:
+        return "not a sound checkpoint: step is out of range"
+    source = checkpoint["reverse_model_source"]
+    if hashlib.sha256(source.encode("utf-8", "surrogatepass")).hexdigest() != (
+        checkpoint["reverse_model_sha256"]
+    ):
+        return "not a sound checkpoint: reverse_model_sha256 does not fit its source"
     return None
 
 
@@ -150,9 +198,46 @@ def restore(
     L, T = checkpoint["sequence_length"], checkpoint["T"]
     if config.model.T != T:
         raise UserError(f"{path}: not a sound checkpoint: T is {T}, but {config.model.T} in its config")
+    chosen = checkpoint["averaged_weights" if weights == "averaged" else "weights"]
+    check_fit(source, L, config, chosen, path)
     model = build(source, L, T, config.model.reverse_model)
-    load_weights(model, checkpoint["averaged_weights" if weights == "averaged" else "weights"], path)
+    load_weights(model, chosen, path)
     return Diffusion(BernoulliProcess(T, device), model.to(device).eval())
+
+
+def check_fit(source: Source, L: int, config: Config, weights: dict, path: Path) -> None:
+    """Refuse weights that are not the network's, before memory is taken for a network of any size.
+
+    The network is built without memory, on torch's meta device, and building stops as soon as it has
+    more parameters than there are weights.
+    """
+    allowed = [len(weights), sum(w.numel() for w in weights.values())]
+
+    def count(_module, _name, parameter) -> None:
+        if parameter is not None:
+            allowed[0] -= 1
+            allowed[1] -= parameter.numel()
+        if min(allowed) < 0:
+            raise _TooLarge
+
+    hook = register_module_parameter_registration_hook(count)
+    try:
+        with torch.device("meta"):
+            build(source, L, config.model.T, config.model.reverse_model)
+    except UserError as error:
+        if isinstance(error.__cause__, _TooLarge):
+            raise UserError(
+                f"{path}: the weights do not fit the network: its config describes a larger one"
+            ) from None
+        if source.path == PACKAGE_FILE:
+            raise
+        # a network of the user's may do things in __init__ that the meta device cannot
+    finally:
+        hook.remove()
+
+
+class _TooLarge(Exception):
+    """A network has more parameters than there are weights for it."""
 
 
 def load_weights(model: torch.nn.Module, weights: dict, path: Path) -> None:

@@ -6,6 +6,11 @@ import sys
 
 from .errors import RunError, UserError, printable
 
+OUT_OF_MEMORY = (
+    "out of memory; lower data.batch_size, model.num_sample_steps, training.val_batch_size or the"
+    " network's options under model.reverse_model (generate.py: --batch-size)"
+)
+
 
 class ArgumentParser(argparse.ArgumentParser):
     """argparse, with wrong usage told in one line like every other mistake."""
@@ -31,16 +36,32 @@ def run(main) -> int:
         return 130
     except BrokenPipeError:
         # The reader (head, less) has seen enough. Python would flush stdout once more at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard(sys.stdout)
         return 0
-    except MemoryError:
-        return _tell("out of memory; lower data.batch_size or the size of the network", 1)
+    except (MemoryError, RuntimeError) as error:
+        text = str(error).lower()
+        if isinstance(error, RuntimeError) and "alloc" not in text and "out of memory" not in text:
+            raise
+        return _tell(OUT_OF_MEMORY, 1)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         return _tell(f"{where}{error.strerror or error}", 1)
 
 
+def tell(text: str) -> None:
+    """Print on standard error. That nobody reads it any more (2>&1 | head) is no reason to stop."""
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except BrokenPipeError:
+        _discard(sys.stderr)
+
+
+def _discard(stream) -> None:
+    """Let what is still to be written to the stream vanish."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
 def _tell(error: object, code: int) -> int:
     for line in str(error).split("\n"):
-        print(f"error: {printable(line)}", file=sys.stderr)
+        tell(f"error: {printable(line)}")
     return code

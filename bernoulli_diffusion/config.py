@@ -75,6 +75,9 @@ class TrainingConfig:
     save_every_n_epochs: int | None = setting(
         None, "epochs between checkpoints; default: one at each validation", least=1
     )
+    save_every_minutes: float | None = setting(
+        10.0, "minutes between checkpoints, in the middle of an epoch too", above=0, most=1e6
+    )
     keep_checkpoints: int | None = setting(
         3, "keep the last so many checkpoints, and the best; null keeps all", least=1
     )

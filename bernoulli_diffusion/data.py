@@ -163,7 +163,6 @@ class _Parser:
                 self.find_mistake(text[:end])
         if end < len(text):
             self.first_empty = self.first_empty or self.num_lines + 1
-            self.num_lines += len(text) - end
 
     def find_mistake(self, text: bytes) -> None:
         """Raise UserError for the first thing wrong with text: line by line, as it happens once."""

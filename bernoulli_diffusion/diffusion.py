@@ -8,16 +8,17 @@ from torch import Tensor, nn
 
 
 def stratified(count: int, device: torch.device | str = "cpu") -> Tensor:
-    """(count,) numbers, one uniform in each of count equal parts of [0, 1), in random order."""
+    """(count,) numbers, one uniform in each of count equal parts of [0, 1], in random order."""
     return (torch.randperm(count, device=device) + torch.rand(count, device=device)) / count
 
 
 def times_from_uniform(u: Tensor, T: int) -> tuple[Tensor, Tensor]:
     """t = ceil(T u^2) and its probability P(t) = sqrt(t/T) - sqrt((t-1)/T).
 
-    The terms of the bound grow towards t = 0; times drawn more often there, and weighted by 1/P(t),
-    have a quarter of the variance of uniform times. u: any shape in [0, 1). Returns t (int64 in
-    1..T) and P(t) (float32), of u's shape.
+    The terms of the bound grow towards t = 0, where bits are decided. Times drawn more often there,
+    and weighted by 1/P(t), have several times less variance than uniform times while a network
+    learns (docs/mathematics.md, section 8, has a table).
+    u: any shape, in [0, 1]. Returns t (int64 in 1..T) and P(t), of u's shape.
     """
     t = torch.ceil(T * u.square()).clamp(1, T)
     # sqrt(t/T) - sqrt((t-1)/T) without the difference of two close numbers

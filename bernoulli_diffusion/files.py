@@ -24,9 +24,11 @@ def open_atomically(path: str | os.PathLike):
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except BaseException:  # Ctrl-C too
+    except BaseException as error:  # Ctrl-C too
         with contextlib.suppress(OSError):
             temporary.unlink()
+        if isinstance(error, OSError):
+            error.filename = str(path)  # a failing write does not say to which file
         raise
     # The new name is in the folder's own data. Windows cannot open a folder; nothing is lost there.
     with contextlib.suppress(OSError):

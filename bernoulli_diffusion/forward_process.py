@@ -105,7 +105,7 @@ class BernoulliProcess:
             -log P(x_0 | x_t)  -  E_{x_r ~ q(.|x_t, x_0)} [ -log P(x_0 | x_r) ]
 
         with P(x_0 | x_.) = sigmoid(s_0 (logits + s_. lambda_.)) and the same logits in both: what the
-        step teaches about the bit. It is exact, and stable for logits of any size.
+        step teaches about the bit. It is exact, and stable for any finite logits.
         x_0, x_t, logits: (B, L); t, r: (B,) with r < t. Returns (B,).
         """
         s_0 = signs(x_0)

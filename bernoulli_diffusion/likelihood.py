@@ -39,7 +39,8 @@ def estimate_bound(
     total = n * repeats
     generator = torch.Generator().manual_seed(seed)
     row = torch.randperm(total, generator=generator) % n  # a random string for each stratum
-    u_t = (torch.arange(total) + torch.rand(total, generator=generator)) / total
+    stratum = torch.arange(total, dtype=torch.float64)  # float32 counts to 2^24 only
+    u_t = (stratum + torch.rand(total, generator=generator)) / total
     batch = max(1, ELEMENTS_PER_BATCH // strings.length)
     terms = []
     for first in range(0, total, batch):

@@ -1,6 +1,6 @@
 """What train.py tells a person before and after training."""
 
-import resource
+import shlex
 import sys
 import time
 
@@ -9,6 +9,11 @@ import torch
 from .data import count_distinct
 from .sampling import ProposalTimes, is_thinning_faster
 from .trainer import Trainer
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
 
 CHECK_STEPS = 20
 
@@ -74,7 +79,7 @@ def end(trainer: Trainer) -> str:
     lines.append(f"best       model_best.pt is epoch {best}, by the bound on {by}")
     name = "model_best.pt" if best == trainer.epoch else last
     path = trainer.results_dir / "checkpoints" / name
-    lines.append(f"next       python generate.py {path} 10")
+    lines.append(f"next       python generate.py {shlex.quote(str(path))} 10")
     return "\n".join(lines)
 
 
@@ -84,16 +89,14 @@ def check(trainer: Trainer) -> str:
     step = _seconds_per_step(trainer)
     validations = 1 + config.training.epochs // config.training.validate_every_n_epochs
     validation = _seconds_per_validation(trainer)
-    unit = 1 if sys.platform == "darwin" else 1024
-    peak = unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return "\n".join(
         [
             start(trainer),
             f"time       about {_duration(step * trainer.total_steps)} for {trainer.total_steps:,} steps"
             f" ({1000 * step:.1f} ms each) and {_duration(validation * validations)} for"
             f" {validations:,} validations",
-            f"memory     about {peak / 1e9:.1f} GB,"
-            f" {trainer.folder.train.packed.nbytes / 1e6:.1f} MB of it the training strings",
+            f"memory     {_peak_memory()}"
+            f"{trainer.folder.train.packed.nbytes / 1e6:.1f} MB of it the training strings",
             f"{trainer.folder.path}: ready to train",
         ]
     )
@@ -126,6 +129,14 @@ def _seconds_per_validation(trainer: Trainer) -> float:
     diffusion.reverse_model(x_t, t).sum().item()
     seconds = time.perf_counter() - start
     return seconds * calls * training.num_val_samples / batch
+
+
+def _peak_memory() -> str:
+    if resource is None:
+        return ""
+    unit = 1 if sys.platform == "darwin" else 1024
+    peak = unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return f"about {peak / 1e9:.1f} GB, "
 
 
 def _duration(seconds: float) -> str:

@@ -1,5 +1,6 @@
 """A run folder: train.txt, val.txt, config.yaml and perhaps reverse_model.py, read and checked."""
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,16 +28,19 @@ class RunFolder:
     source: Source
 
 
-def read_run_folder(path: str | Path, overrides: list[str] = ()) -> RunFolder:
+def read_run_folder(
+    path: str | Path, overrides: list[str] = (), config: Config | None = None
+) -> RunFolder:
     """Read and check a run folder; overrides are train.py's --set assignments.
 
-    Raises UserError naming file, line and cure.
+    config takes the place of the folder's config.yaml. Raises UserError naming file, line and cure.
     """
     path = Path(path)
     if not path.is_dir():
         what = "this is a file" if path.exists() else "no such folder"
         raise UserError(f"{path}: {what}; expected a folder that holds train.txt")
-    config = config_module.load_config(path / "config.yaml")
+    if config is None:
+        config = config_module.load_config(path / "config.yaml")
     config_module.apply_overrides(config, list(overrides))
     train = read_bit_strings(_train_file(path))
     val = read_bit_strings(path / "val.txt") if (path / "val.txt").exists() else None
@@ -59,7 +63,9 @@ def _train_file(path: Path) -> Path:
     file = path / "train.txt"
     if not file.exists():
         command = GENERATED.get(path.resolve().name)
-        cure = f"make it with: {command} {path}" if command else "one string of 0 and 1 a line"
+        cure = "one string of 0 and 1 a line"
+        if command:
+            cure = f"make it with: {command} {shlex.quote(str(path))}"
         raise UserError(f"{file}: no such file; {cure}")
     return file
 

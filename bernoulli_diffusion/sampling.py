@@ -83,7 +83,7 @@ class ProposalTimes:
 
 @torch.inference_mode()
 def thinned(
-    diffusion: Diffusion, noise: Noise, shown: tuple[int, ...] = (0,)
+    diffusion: Diffusion, noise: Noise, shown: tuple[int, ...] = (0,), poll=lambda: None
 ) -> Iterator[tuple[int, Tensor]]:
     """Exactly the law of ancestral over all T steps, with far fewer network calls when L is small.
 
@@ -91,7 +91,8 @@ def thinned(
     needs the network only at the times at which one of its bits has a proposal, and accepts it with
     probability f / b_t (thinning, as for point processes: Lewis & Shedler 1979). Each row advances
     at its own pace, and between its proposals it does not change.
-    Yields (t, x_t) for the times in shown, falling and ending with 0, all at the end.
+    Yields (t, x_t) for the times in shown, falling and ending with 0, all at the end. poll is called
+    at every step.
     """
     proposals = ProposalTimes(diffusion.process.max_flip_probability())
     device, (B, L) = noise.rows.device, (len(noise.rows), noise.length)
@@ -104,6 +105,7 @@ def thinned(
     last = torch.full((B,), diffusion.T + 1, device=device)  # (B,) the row's last proposal
     call = 2
     while len(index):
+        poll()
         t = when.amax(dim=1)  # (B,) no bit of the row changes before it comes down to t
         if len(shown) > 1:
             row, frame = ((t[:, None] <= shown_times) & (shown_times < last[:, None])).nonzero().T
@@ -131,19 +133,24 @@ def is_thinning_faster(diffusion: Diffusion, length: int) -> bool:
 
 
 def walk(
-    diffusion: Diffusion, noise: Noise, steps: int | None = None, shown: tuple[int, ...] = (0,)
+    diffusion: Diffusion,
+    noise: Noise,
+    steps: int | None = None,
+    shown: tuple[int, ...] = (0,),
+    poll=lambda: None,
 ) -> Iterator[tuple[int, Tensor]]:
     """From noise to samples: yields (t, x_t) at those times of shown that the sampler visits.
 
     steps=None draws from the model's exact law, by whichever sampler is faster; steps=K walks a grid
-    of K network calls. shown: falling times that end with 0.
+    of K network calls. shown: falling times that end with 0. poll is called at every step.
     """
     exact = steps is None or steps >= diffusion.T
     if exact and is_thinning_faster(diffusion, noise.length):
-        yield from thinned(diffusion, noise, shown)
+        yield from thinned(diffusion, noise, shown, poll)
         return
     times = all_times(diffusion.T) if exact else grid_times(diffusion.T, steps)
     for t, x_t in ancestral(diffusion, noise, times):
+        poll()
         if t in shown:
             yield t, x_t
 
@@ -160,19 +167,21 @@ def sample(
 ) -> Iterator[Tensor]:
     """Samples number rows.start .. rows.stop - 1 of this seed, in batches of (B, L) float bits.
 
-    steps: as in walk. poll is called between batches.
+    steps, poll: as in walk.
     """
     for first in range(rows.start, rows.stop, batch_size):
-        poll()
         numbers = torch.arange(first, min(first + batch_size, rows.stop), device=device)
-        for _, x_0 in walk(diffusion, Noise(seed, numbers, length), steps):
+        for _, x_0 in walk(diffusion, Noise(seed, numbers, length), steps, poll=poll):
             yield x_0
 
 
 def trajectory(
-    diffusion: Diffusion, noise: Noise, steps: int | None = None, frames: int = 60
+    diffusion: Diffusion, noise: Noise, steps: int | None = None, frames: int = 60, poll=lambda: None
 ) -> tuple[list[int], np.ndarray]:
-    """The same walk, for a picture: about `frames` times and the states (F, B, L) uint8 at them."""
+    """The same walk, for a picture: the times shown and the states (F, B, L) uint8 at them.
+
+    All visited times if steps is given, else `frames` of them, dense near 0.
+    """
     shown = tuple(grid_times(diffusion.T, min(steps or frames, diffusion.T)))
-    times, states = zip(*walk(diffusion, noise, steps, shown), strict=True)
+    times, states = zip(*walk(diffusion, noise, steps, shown, poll), strict=True)
     return list(times), torch.stack(states).byte().cpu().numpy()

@@ -17,6 +17,7 @@ from tqdm import tqdm
 from . import __version__, checkpoint
 from . import config as config_module
 from .architecture import build, try_out
+from .command_line import tell
 from .data import Batches
 from .diffusion import Diffusion
 from .errors import RunError
@@ -84,6 +85,7 @@ class Trainer:
         self.validations_without_progress = 0
         self.seconds_before = 0.0  # spent before this process took over
         self.started = time.monotonic()
+        self._last_saved = self.started
         self._last_drawn, self._seconds_per_drawing = self.started, 0.5
         self._pending: list[torch.Tensor] = []  # (loss, gradient norm) of steps not yet looked at
         self._epoch_losses: list[float] = []  # of the steps of the epoch that is under way
@@ -91,12 +93,30 @@ class Trainer:
         self.results_dir: Path | None = None
         self.bar = tqdm(disable=True)
 
+    def resume(self, results_dir: Path, saved: dict) -> None:
+        """Go on in results_dir from a loaded checkpoint, as if the run had never stopped."""
+        self.results_dir = results_dir
+        for diffusion, key in ((self.diffusion, "weights"), (self.averaged, "averaged_weights")):
+            diffusion.reverse_model.load_state_dict(saved[key])
+        self.optimizer.load_state_dict(saved["optimizer"])
+        self.step, self._epoch_losses = saved["step"], list(saved["epoch_losses"])
+        self.best_bound = saved["best_bound"]
+        self.validations_without_progress = saved["validations_without_progress"]
+        self.seconds_before = saved["seconds"]
+        self.results = json.loads(saved["results"])
+
     # ------------------------------------------------------------------------------- sizes
 
     @property
     def epoch(self) -> int:
         """Epochs completed."""
         return self.step // self.batches.steps_per_epoch
+
+    @property
+    def epochs_done(self) -> int | float:
+        """Passes over the data, with a fraction in the middle of one: where a curve is drawn."""
+        done = self.step / self.batches.steps_per_epoch
+        return int(done) if done == int(done) else round(done, 4)
 
     @property
     def total_steps(self) -> int:
@@ -117,49 +137,70 @@ class Trainer:
         Returns the results folder, which is up to date in every case. Raises RunError if the loss or
         its gradient is not finite.
         """
-        self.started = time.monotonic()
+        self.started = self._last_saved = time.monotonic()
         if self.results_dir is None:
             self.results_dir = new_results_dir(self.folder.path)
-            self._write_sources()
+        self.results["status"] = "running"
+        self._write_sources()
         remove_stray_temporaries(self.results_dir)
         remove_stray_temporaries(self.results_dir / "checkpoints")
         with Interrupt() as interrupt, self._progress_bar() as self.bar:
             try:
-                self.results["status"] = self._run(interrupt)
+                reason = self._run(interrupt)
                 self.draw_reverse_process(interrupt)
             except Interrupted as stop:
-                self.results["status"] = f"stopped by {stop}"
+                self._close(f"stopped by {stop}")
                 raise
-            finally:
-                if self.results["status"] != "running":
-                    self.save()
-                    self.write_results()
-                    self.draw_progress()
+            except RunError as error:
+                self.results["status"] = f"failed: {error}"
+                self.write_results()
+                raise
+            self._close(reason)
         return self.results_dir
 
+    def _close(self, status: str) -> None:
+        """Bring everything in the results folder up to date for the last time."""
+        self.results["status"] = status
+        self.save()
+        self.write_results()
+        self.draw_progress()
+
     def _run(self, interrupt: Interrupt) -> str:
-        """Alternate training steps, validations and checkpoints. Returns why it ended."""
-        per_epoch = self.batches.steps_per_epoch
+        """Alternate training steps, validations and checkpoints. Returns why it ended.
+
+        What comes next is a function of the step and the results alone, so that a resumed run does
+        what the stopped one would have done.
+        """
         while True:
-            if self.step % per_epoch == 0:
-                reason = self._reason_to_stop()
-                due = self.epoch % self.training.validate_every_n_epochs == 0
-                if (due or reason) and self.epoch not in self.results["validated_epochs"]:
+            reason = self._reason_to_stop()
+            if self._is_due(self.training.validate_every_n_epochs) or reason:
+                if self.epochs_done not in self.results["validated_epochs"]:
                     self.validate(interrupt)
-                    reason = self._reason_to_stop()
+                    reason = reason or self._reason_to_stop()
                 if reason:
                     return reason
-                if self.epoch and self.epoch % self.training.save_every_n_epochs == 0:
-                    self.save()
+            minutes = self.training.save_every_minutes
+            if (self.step and self._is_due(self.training.save_every_n_epochs)) or (
+                minutes and time.monotonic() - self._last_saved >= 60 * minutes
+            ):
+                self.save()
             self.train_step()
             if self.step % FLUSH_EVERY == 0:
                 self.look_at_losses()
             interrupt.poll()
 
+    @property
+    def is_finished(self) -> bool:
+        """Whether a resumed run has nothing left to do."""
+        return self.results["status"].startswith("finished") and self._reason_to_stop() is not None
+
+    def _is_due(self, every_n_epochs: int) -> bool:
+        return self.step % (every_n_epochs * self.batches.steps_per_epoch) == 0
+
     def _reason_to_stop(self) -> str | None:
-        """Why training is over, asked at the end of an epoch."""
+        """Why training is over, if it is."""
         patience, minutes = self.training.patience, self.training.max_minutes
-        if self.epoch >= self.training.epochs:
+        if self.step >= self.total_steps:
             return "finished"
         if patience and self.validations_without_progress >= patience:
             return f"finished: no better bound in {patience} validations (training.patience)"
@@ -167,12 +208,12 @@ class Trainer:
             return f"finished: {minutes:g} minutes are over (training.max_minutes)"
         return None
 
-    def learning_rate(self) -> float:
-        """Linear warm-up, then constant or cosine to zero at the last step."""
-        warmup = min(1.0, (self.step + 1) / max(1, self.training.warmup_steps))
+    def learning_rate(self, step: int) -> float:
+        """At a step (from 0): linear warm-up, then constant or cosine to zero at the last step."""
+        warmup = min(1.0, (step + 1) / max(1, self.training.warmup_steps))
         decay = 1.0
         if self.training.lr_schedule == "cosine":
-            decay = (1 + math.cos(math.pi * self.step / self.total_steps)) / 2
+            decay = (1 + math.cos(math.pi * step / self.total_steps)) / 2
         return self.training.lr * warmup * decay
 
     def train_step(self) -> None:
@@ -180,7 +221,7 @@ class Trainer:
         torch.manual_seed(derive_seed(self.training.seed, STEP, self.step))
         model = self.diffusion.reverse_model
         for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate()
+            group["lr"] = self.learning_rate(self.step)
         x_0 = self.batches.batch(self.step)  # (B, L)
         loss = self.diffusion.loss(x_0, self.config.model.num_sample_steps)
         self.optimizer.zero_grad(set_to_none=True)
@@ -218,11 +259,12 @@ class Trainer:
         self.bar.set_postfix_str(f"loss {rows[-1][0]:.3f} bits" + self._last_validation())
 
     def _divergence_message(self, step: int, loss: float, norm: float) -> str:
-        saved = sorted((self.results_dir / "checkpoints").glob("*.pt"), key=lambda p: p.stat().st_mtime)
+        folder = self.results_dir  # None with --check
+        saved = checkpoint.by_age(folder / "checkpoints") if folder else []
         last = f"the last good checkpoint is {saved[-1]}" if saved else "no checkpoint was written yet"
         return (
             f"step {step + 1}: loss {loss:g}, gradient norm {norm:g}, learning rate"
-            f" {self.learning_rate():.3g}; {last}; try a smaller training.lr or clip_thresh, or more"
+            f" {self.learning_rate(step):.3g}; {last}; try a smaller training.lr or clip_thresh, or more"
             " warmup_steps"
         )
 
@@ -232,10 +274,16 @@ class Trainer:
         """Measure the averaged weights, note it, keep the best, bring results and pictures up to date."""
         self.look_at_losses()
         bounds = self.validator.bounds(self.averaged, interrupt.poll)
+        for name, bound in bounds.items():
+            if bound is not None and not math.isfinite(bound.bits):
+                raise RunError(
+                    f"step {self.step}: the bound on {name} is {bound.bits}: the network's log-odds"
+                    " are not finite; try a smaller training.lr"
+                )
         samples = self.validator.draw(self.averaged, interrupt.poll)
         shares = self.validator.proportions(samples)
         results = self.results
-        results["validated_epochs"].append(self.epoch)
+        results["validated_epochs"].append(self.epochs_done)
         results["seconds"].append(round(self.seconds(), 3))
         for name, bound in bounds.items():
             if bound is not None:
@@ -255,7 +303,7 @@ class Trainer:
     def _keep_best(self, bound: float) -> None:
         if bound < self.best_bound:
             self.best_bound, self.validations_without_progress = bound, 0
-            self.results["best_epoch"] = self.epoch
+            self.results["best_epoch"] = self.epochs_done
             checkpoint.save(self.results_dir / "checkpoints" / "model_best.pt", self.state())
         else:
             self.validations_without_progress += 1
@@ -290,10 +338,14 @@ class Trainer:
             left = self.seconds() * (self.total_steps / max(1, self.step) - 1)
             time_left = f", about {left:.0f} s left" if 0 < self.step < self.total_steps else ""
             line = f"epoch {self.epoch}/{self.training.epochs}{self._last_validation()}{time_left}"
-            tqdm.write(line, file=sys.stderr)
+            self._print(line)
 
     def warn(self, message: str) -> None:
-        tqdm.write(f"warning: {message}", file=sys.stderr)
+        self._print(f"warning: {message}")
+
+    def _print(self, line: str) -> None:
+        with tqdm.external_write_mode(file=sys.stderr):  # above the bar
+            tell(line)
 
     # ------------------------------------------------------------------------------- writing
 
@@ -354,18 +406,28 @@ class Trainer:
             "best_bound": self.best_bound,
             "validations_without_progress": self.validations_without_progress,
             "seconds": self.seconds(),
-            "results": self.results,
+            "results": json.dumps(self.results),
         }
 
     def save(self) -> Path:
-        """Write checkpoints/model_epoch_<n>.pt and remove the oldest beyond keep_checkpoints."""
+        """Write a checkpoint and remove the oldest beyond keep_checkpoints.
+
+        At the end of an epoch it is called model_epoch_<n>.pt; one from the middle of an epoch serves
+        for resuming alone, and goes when there is a later one.
+        """
         self.look_at_losses()
         folder = self.results_dir / "checkpoints"
-        path = folder / f"model_epoch_{self.epoch}.pt"
+        at_end = self.step % self.batches.steps_per_epoch == 0
+        path = folder / f"model_epoch_{self.epoch}{'' if at_end else f'_step_{self.step}'}.pt"
         checkpoint.save(path, self.state())
+        self._last_saved = time.monotonic()
+        older = [p for p in checkpoint.by_age(folder) if p != path]
+        for old in older:
+            if "_step_" in old.name:
+                old.unlink()
         if keep := self.training.keep_checkpoints:
-            by_epoch = sorted(folder.glob("model_epoch_*.pt"), key=lambda p: int(p.stem[12:]))
-            for old in by_epoch[:-keep]:
+            ends = [p for p in older if "_step_" not in p.name]
+            for old in ends[: max(0, len(ends) + at_end - keep)]:
                 old.unlink()
         return path
 
@@ -409,11 +471,13 @@ class Trainer:
         numbers = torch.arange(PICTURE_SAMPLES, device=self.device)
         noise = Noise(derive_seed(self.training.seed, PICTURE), numbers, self.length)
         try:
-            times, states = trajectory(self.averaged, noise)
+            times, states = trajectory(self.averaged, noise, poll=interrupt.poll)
             frames = plots.sample_frames(
                 states, [f"t = {t}" for t in times], "from noise to samples", self.config.data.shape
             )
             plots.write_gif(frames, self.results_dir / "reverse_process.gif")
+        except Interrupted:
+            raise
         except Exception as error:
             self.warn(f"reverse_process.gif could not be drawn: {type(error).__name__}: {error}")
 

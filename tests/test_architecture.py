@@ -18,7 +18,7 @@ from bernoulli_diffusion import architecture
 from bernoulli_diffusion.architecture import Source, build, live_source, load_class, try_out
 from bernoulli_diffusion.errors import UserError
 
-L, T = 6, 10
+L, T = 6, 1000
 PATH = "run/reverse_model.py"
 
 # A network that learns; the line in the middle is what a test puts there.
@@ -348,22 +348,30 @@ def test_a_network_that_takes_any_option():
 @pytest.mark.parametrize(
     ("init", "options", "expected"),
     [
-        ("pass", {"width": "wide"}, "8: ReverseModel(6, 10, width='wide') failed: TypeError: "),
-        ("pass", {"width": -5}, "8: ReverseModel(6, 10, width=-5) failed: RuntimeError: "),
-        ("pass", {"width": 2.5, "depth": 1}, "8: ReverseModel(6, 10, width=2.5, depth=1) failed: "),
+        ("pass", {"width": "wide"}, "8: ReverseModel(6, 1000, width='wide') failed: TypeError: "),
+        ("pass", {"width": -5}, "8: ReverseModel(6, 1000, width=-5) failed: RuntimeError: "),
+        (
+            "pass",
+            {"width": 2.5, "depth": 1},
+            "8: ReverseModel(6, 1000, width=2.5, depth=1) failed: ",
+        ),
         (
             "if width % 2: raise ValueError('width: expected an even number')",
             {"width": 5},
-            "12: ReverseModel(6, 10, width=5) failed: ValueError: width: expected an even number",
+            "12: ReverseModel(6, 1000, width=5) failed: ValueError: width: expected an even number",
         ),
-        ("import sys; sys.exit()", {}, "12: ReverseModel(6, 10) failed: SystemExit: (no message)"),
-        ("self.__init__(1, 2)", {}, "12: ReverseModel(6, 10) failed: RecursionError: "),
+        (
+            "import sys; sys.exit()",
+            {},
+            "12: ReverseModel(6, 1000) failed: SystemExit: (no message)",
+        ),
+        ("self.__init__(1, 2)", {}, "12: ReverseModel(6, 1000) failed: RecursionError: "),
     ],
 )
 def test_options_that_the_network_refuses(init, options, expected):
     found = message(build, network(init=init), L, T, options)
     if "RecursionError" in expected:  # the deepest of the user's own lines
-        assert ": ReverseModel(6, 10) failed: RecursionError: " in found
+        assert ": ReverseModel(6, 1000) failed: RecursionError: " in found
     else:
         assert found.startswith(expected)
 
@@ -376,19 +384,26 @@ def test_a_network_with_another_init():
                 super().__init__()
     """)
     expected = (
-        "4: ReverseModel(6, 10) failed: TypeError: ReverseModel.__init__() takes 2 positional"
+        "4: ReverseModel(6, 1000) failed: TypeError: ReverseModel.__init__() takes 2 positional"
     )
     assert message(build, takes_one, L, T, {}).startswith(expected)
     inherits = source("from torch import nn\nclass ReverseModel(nn.Module): ...")
-    assert message(build, inherits, L, T, {}).startswith(" ReverseModel(6, 10) failed: TypeError: ")
+    assert message(build, inherits, L, T, {}).startswith(
+        " ReverseModel(6, 1000) failed: TypeError: "
+    )
     no_super = source("""
         from torch import nn
         class ReverseModel(nn.Module):
             def __init__(self, sequence_length, T):
                 self.layer = nn.Linear(1, 1)
     """)
-    expected = "5: ReverseModel(6, 10) failed: AttributeError: cannot assign module before"
+    expected = "5: ReverseModel(6, 1000) failed: AttributeError: cannot assign module before"
     assert message(build, no_super, L, T, {}).startswith(expected)
+
+
+def test_options_after_positional_ones():
+    text = network().text.replace("T, width=16, depth=1", "T, /, width=16, depth=1")
+    assert build(Source(PATH, text), L, T, {"width": 5}).read_in.out_features == 5
 
 
 def test_long_options_are_shortened():
@@ -487,7 +502,15 @@ def test_attention_over_the_batch_instead_of_the_bits():
 def test_swapped_rows_and_bits_do_not_pass_when_the_string_is_as_long_as_the_batch():
     for length in (4, 5):
         text = message(tried, network(output="return logits.T"), length)
-        assert "forward returned shape" in text
+        assert f"forward returned shape ({length}, " in text
+
+
+def test_both_modes_are_tried():
+    for mode, place in (("self.training", "16: failed"), ("not self.training", "16: failed")):
+        source = network(hidden=f"assert {mode}")
+        assert message(tried, source).startswith(place)
+        model = build(source, L, T, {}).eval()
+        assert message(try_out, source, model, L, T).startswith(place)
 
 
 def test_no_parameters():

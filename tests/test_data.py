@@ -171,6 +171,8 @@ def files(draw) -> bytes:
 @example(b"01\n\n01\n", 4)
 @example(b"01\r\r\n01\r\r\n", 40)
 @example(b"01\n01\n0101\n", 6)
+@example(b"01\r\n011\n", 40)
+@example(b"01\r\n01x\n", 40)
 def test_reads_as_the_reference_does(tmp_path_factory, content, chunk_bytes):
     folder = tmp_path_factory.getbasetemp()
     expected = reference(content)
