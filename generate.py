@@ -61,7 +61,9 @@ def parse_arguments():
         help="walk a grid of K steps: fast and approximate. Default: the exact law of all T steps, by "
         "thinning for short strings (network calls only where a bit may flip), else step by step",
     )
-    parser.add_argument("--batch-size", type=positive, default=1024, metavar="B", help="default: 1024")
+    parser.add_argument(
+        "--batch-size", type=positive, default=1024, metavar="B", help="default: 1024"
+    )
     parser.add_argument(
         "--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="default: auto"
     )
@@ -111,7 +113,9 @@ def main() -> None:
         device=device,
     )
     length, N, seed = checkpoint["sequence_length"], arguments.N, arguments.seed
-    target = open_atomically(arguments.output) if arguments.output else nullcontext(sys.stdout.buffer)
+    target = (
+        open_atomically(arguments.output) if arguments.output else nullcontext(sys.stdout.buffer)
+    )
     with target as stream:
         for batch in sample(
             diffusion, length, range(N), seed, arguments.steps, arguments.batch_size, device
@@ -123,7 +127,9 @@ def main() -> None:
         numbers = torch.arange(min(N, PICTURE_SAMPLES), device=device)
         times, states = trajectory(diffusion, Noise(seed, numbers, length), arguments.steps)
         shape = checkpoints.config_of(checkpoint, arguments.checkpoint).data.shape
-        frames = plots.sample_frames(states, [f"t = {t}" for t in times], "from noise to samples", shape)
+        frames = plots.sample_frames(
+            states, [f"t = {t}" for t in times], "from noise to samples", shape
+        )
         plots.write_gif(frames, arguments.gif)
 
 

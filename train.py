@@ -84,7 +84,9 @@ def main() -> None:
             command=shlex.join(["python", *sys.argv, "--trust-code"]),
         )
         if trainer.is_finished:
-            inform(f"{trainer.results_dir}: already finished; --set training.epochs=N asks for more")
+            inform(
+                f"{trainer.results_dir}: already finished; --set training.epochs=N asks for more"
+            )
             print(trainer.results_dir)
             return
     for warning in reports.data_warnings(trainer):

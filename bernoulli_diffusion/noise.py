@@ -46,7 +46,8 @@ class Noise:
 
     def __init__(self, seed: int, rows: Tensor, length: int):
         self.seed, self.rows, self.length = seed, rows, length
-        first = mix(rows * GOLDEN + derive_seed(seed))  # where each row's sequence of numbers begins
+        # where each row's sequence of numbers begins
+        first = mix(rows * GOLDEN + derive_seed(seed))
         bit = torch.arange(length, device=rows.device)
         self._counter = first[:, None] + bit * GOLDEN  # (B, L)
         self._stride = _signed(length * GOLDEN)  # each step takes the next L numbers of the row
@@ -57,7 +58,8 @@ class Noise:
             z = mix(self._counter + (step * self._stride)[:, None])
         else:
             z = mix(self._counter + _signed(step * self._stride))
-        return ((z >> 41) + (2**22 + 0.5)) * 2.0**-23  # the top 23 bits, in the middle of their cell
+        # the top 23 bits, in the middle of their cell
+        return ((z >> 41) + (2**22 + 0.5)) * 2.0**-23
 
     def select(self, keep: Tensor) -> "Noise":
         """The noise of a subset of the rows. keep: (B,) bool or indices."""

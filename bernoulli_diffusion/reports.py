@@ -59,11 +59,10 @@ def end(trainer: Trainer) -> str:
     """The outcome, and what to type next."""
     results = trainer.results
     lines = [results["status"]]
-    for name in ("train", "val"):
-        if results["bound"][name]:
-            bits = results["bound"][name][-1]
-            error = results["bound"][f"{name}_standard_error"][-1]
-            lines.append(f"bound      {bits:.3f} ± {error:.3f} bits per string on {name}")
+    for name, bound in results["final_bound"].items():
+        if bound:
+            value = f"{bound['bits']:.3f} ± {bound['standard_error']:.3f} bits per string"
+            lines.append(f"bound      {value} on {name}")
     shares = results["proportions"]
     lines.append(
         "samples    "

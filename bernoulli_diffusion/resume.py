@@ -8,7 +8,6 @@ from pathlib import Path
 import torch
 
 from . import checkpoint
-from . import config as config_module
 from .config import Config
 from .errors import UserError
 from .run_folder import RunFolder, read_run_folder
@@ -79,7 +78,9 @@ def resume(
 def _last_checkpoint(results_dir: Path) -> tuple[Path, dict]:
     paths = checkpoint.by_age(results_dir / "checkpoints")
     if not paths:
-        raise UserError(f"{results_dir}: no checkpoint to resume from (checkpoints/model_epoch_*.pt)")
+        raise UserError(
+            f"{results_dir}: no checkpoint to resume from (checkpoints/model_epoch_*.pt)"
+        )
     return paths[-1], checkpoint.load(paths[-1])
 
 

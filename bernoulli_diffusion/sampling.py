@@ -4,6 +4,7 @@ Each draws its random numbers from a Noise (noise.py), so a sample is a function
 number alone, whatever the batch.
 """
 
+import itertools
 from collections.abc import Iterator
 
 import numpy as np
@@ -47,7 +48,7 @@ def ancestral(
     rows = noise.rows
     x = diffusion.process.sample_prior(noise.uniform(0))
     yield times[0], x
-    for t, r in zip(times, times[1:], strict=False):
+    for t, r in itertools.pairwise(times):
         u = noise.uniform(diffusion.T - r)  # by r, so that any two grids share the noise they can
         x = diffusion.reverse_step(x, torch.full_like(rows, t), torch.full_like(rows, r), u)
         yield r, x
@@ -176,7 +177,11 @@ def sample(
 
 
 def trajectory(
-    diffusion: Diffusion, noise: Noise, steps: int | None = None, frames: int = 60, poll=lambda: None
+    diffusion: Diffusion,
+    noise: Noise,
+    steps: int | None = None,
+    frames: int = 60,
+    poll=lambda: None,
 ) -> tuple[list[int], np.ndarray]:
     """The same walk, for a picture: the times shown and the states (F, B, L) uint8 at them.
 

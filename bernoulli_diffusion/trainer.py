@@ -32,6 +32,7 @@ from .validator import Validator
 # Streams of random numbers derived from the run's seed; the validator's are in validator.py.
 WEIGHTS, ORDER, STEP, PICTURE = range(11, 15)
 FLUSH_EVERY = 100  # steps between looks at the losses: a look waits for the device
+FINAL_DRAWS = 16  # times as many draws for the final bound as for each validation's
 DRAW_SHARE = 20  # redraw the pictures once this many times their cost has passed
 PICTURE_SAMPLES = 36
 
@@ -147,6 +148,7 @@ class Trainer:
         with Interrupt() as interrupt, self._progress_bar() as self.bar:
             try:
                 reason = self._run(interrupt)
+                self.measure_final_bound(interrupt)
                 self.draw_reverse_process(interrupt)
             except Interrupted as stop:
                 self._close(f"stopped by {stop}")
@@ -261,7 +263,9 @@ class Trainer:
     def _divergence_message(self, step: int, loss: float, norm: float) -> str:
         folder = self.results_dir  # None with --check
         saved = checkpoint.by_age(folder / "checkpoints") if folder else []
-        last = f"the last good checkpoint is {saved[-1]}" if saved else "no checkpoint was written yet"
+        last = (
+            f"the last good checkpoint is {saved[-1]}" if saved else "no checkpoint was written yet"
+        )
         return (
             f"step {step + 1}: loss {loss:g}, gradient norm {norm:g}, learning rate"
             f" {self.learning_rate(step):.3g}; {last}; try a smaller training.lr or clip_thresh, or more"
@@ -299,6 +303,13 @@ class Trainer:
         if time.monotonic() - self._last_drawn > DRAW_SHARE * self._seconds_per_drawing:
             self.draw_progress()
         self._report()
+
+    def measure_final_bound(self, interrupt: Interrupt) -> None:
+        """The averaged weights' bound once more, four times as precisely as at each validation."""
+        bounds = self.validator.bounds(self.averaged, interrupt.poll, FINAL_DRAWS)
+        self.results["final_bound"] = {
+            name: bound and bound._asdict() for name, bound in bounds.items()
+        }
 
     def _keep_best(self, bound: float) -> None:
         if bound < self.best_bound:
@@ -371,6 +382,7 @@ class Trainer:
                 "val": [],
                 "val_standard_error": [],
             },
+            "final_bound": None,  # {"train": {"bits", "standard_error"}, "val": the same or None}
             "proportions": {"train": [], "val": [], "other": []},
             "distinct": [],
             "examples_per_epoch": [],

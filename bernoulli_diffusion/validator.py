@@ -40,23 +40,22 @@ class Validator:
         rows = np.sort(rng.choice(len(strings), size, replace=False))
         return BitStrings(strings.packed[rows], strings.length)
 
-    def bounds(self, diffusion: Diffusion, poll=lambda: None) -> dict[str, Estimate | None]:
-        """The bound on train and on val, None without val.txt."""
+    def bounds(
+        self, diffusion: Diffusion, poll=lambda: None, times_draws: int = 1
+    ) -> dict[str, Estimate | None]:
+        """The bound on train and on val, None without val.txt; from times_draws as many draws."""
         training = self.config.training
+        num_draws = times_draws * training.num_bound_draws
         seed = derive_seed(training.seed, BOUND_DRAWS)
         return {
-            name: subset
-            and estimate_bound(
-                diffusion, subset, training.num_bound_draws, seed, self.device, poll
-            )
+            name: subset and estimate_bound(diffusion, subset, num_draws, seed, self.device, poll)
             for name, subset in (("train", self.train_subset), ("val", self.val_subset))
         }
 
     def draw(self, diffusion: Diffusion, poll=lambda: None) -> BitStrings:
         """num_val_samples strings from the model's exact law, always from the same noise."""
         training = self.config.training
-        packed = []
-        for batch in sample(
+        batches = sample(
             diffusion,
             self.length,
             range(training.num_val_samples),
@@ -64,8 +63,8 @@ class Validator:
             batch_size=training.val_batch_size,
             device=self.device,
             poll=poll,
-        ):
-            packed.append(BitStrings.from_bits(batch.byte().cpu().numpy()).packed)
+        )
+        packed = [BitStrings.from_bits(x.byte().cpu().numpy()).packed for x in batches]
         return BitStrings(np.concatenate(packed), self.length)
 
     def proportions(self, samples: BitStrings) -> dict[str, float]:
