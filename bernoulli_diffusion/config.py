@@ -470,13 +470,8 @@ def to_yaml(config: Config) -> str:
         lines.append(f"{section.name}:")
         values = getattr(config, section.name)
         for key in dataclasses.fields(values):
-            text = yaml.dump(
-                {key.name: getattr(values, key.name)},
-                Dumper=_Dumper,
-                default_flow_style=None,
-                sort_keys=False,
-                width=math.inf,
-            )
+            entry = {key.name: getattr(values, key.name)}
+            text = yaml.dump(entry, Dumper=_Dumper, default_flow_style=None, sort_keys=False)
             lines.append(f"  # {key.metadata['help']}")
             lines += ["  " + line for line in text.rstrip("\n").split("\n")]
         lines.append("")

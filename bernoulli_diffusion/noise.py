@@ -38,6 +38,11 @@ def derive_seed(*parts: int) -> int:
     return int(z) & (2**63 - 1)
 
 
+def _to_uniform(z: Tensor) -> Tensor:
+    # the top 23 bits, in the middle of their cell
+    return ((z >> 41) + (2**22 + 0.5)) * 2.0**-23
+
+
 class Noise:
     """Uniform random numbers for given rows: noise.uniform(step) is (B, L), the same for a row always.
 
@@ -52,14 +57,13 @@ class Noise:
         self._counter = first[:, None] + bit * GOLDEN  # (B, L)
         self._stride = _signed(length * GOLDEN)  # each step takes the next L numbers of the row
 
-    def uniform(self, step: int | Tensor) -> Tensor:
-        """(B, L) float32 uniform on (0, 1), never 0 or 1. step: one number, or (B,) one a row."""
-        if isinstance(step, Tensor):
-            z = mix(self._counter + (step * self._stride)[:, None])
-        else:
-            z = mix(self._counter + _signed(step * self._stride))
-        # the top 23 bits, in the middle of their cell
-        return ((z >> 41) + (2**22 + 0.5)) * 2.0**-23
+    def uniform(self, step: int) -> Tensor:
+        """(B, L) float32 uniform on (0, 1), never 0 or 1: the numbers of all bits at a step."""
+        return _to_uniform(mix(self._counter + _signed(step * self._stride)))
+
+    def uniform_at(self, step: int, row: Tensor, bit: Tensor) -> Tensor:
+        """uniform(step)[row, bit] without computing the rest. row, bit: (n,) indices."""
+        return _to_uniform(mix(self._counter[row, bit] + _signed(step * self._stride)))
 
     def select(self, keep: Tensor) -> "Noise":
         """The noise of a subset of the rows. keep: (B,) bool or indices."""

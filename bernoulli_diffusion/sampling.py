@@ -71,7 +71,7 @@ class ProposalTimes:
         self.rising = self.hazard.flip(0).contiguous()  # by T - s
 
     def next(self, t: Tensor, u: Tensor) -> Tensor:
-        """The next proposal's time in 1..t. t: (B, 1) or (B, L); u: (B, L) uniform."""
+        """The next proposal's time in 1..t. t: times; u: uniform; both of any one shape."""
         # No proposal in (s, t] has probability exp(-(hazard[s] - hazard[t])).
         target = self.hazard[t] - torch.log(u.to(self.hazard.dtype))
         steps_down = torch.searchsorted(self.rising, target)  # the first s, from T, to exceed it
@@ -101,7 +101,7 @@ def thinned(
     states = torch.empty(len(shown), B, L, device=device)
     index = torch.arange(B, device=device)  # the rows that are under way
     x = diffusion.process.sample_prior(noise.uniform(0))
-    top = torch.full((B, 1), diffusion.T, device=device).expand(B, L)
+    top = torch.full((B, L), diffusion.T, device=device)
     when = proposals.next(top, noise.uniform(1))  # (B, L) each bit's next proposal
     last = torch.full((B,), diffusion.T + 1, device=device)  # (B,) the row's last proposal
     call = 2
@@ -111,13 +111,17 @@ def thinned(
         if len(shown) > 1:
             row, frame = ((t[:, None] <= shown_times) & (shown_times < last[:, None])).nonzero().T
             states[frame, index[row]] = x[row]
-        f = diffusion.process.flip_probability(x, diffusion.reverse_model(x, t), t, t - 1)
-        due = when == t[:, None]
-        accepted = due & (noise.uniform(call) * proposals.b[t][:, None] < f)
-        x = torch.where(accepted, 1 - x, x)
+        logits = diffusion.reverse_model(x, t)
+        row, bit = (when == t[:, None]).nonzero(as_tuple=True)  # (n,) the proposals
+        s = t[row]
+        f = diffusion.process.flip_probability(
+            x[row, bit, None], logits[row, bit, None], s, s - 1
+        ).squeeze(1)
+        accepted = noise.uniform_at(call, row, bit) * proposals.b[s] < f
+        x[row, bit] = torch.where(accepted, 1 - x[row, bit], x[row, bit])
         # a bit that proposed draws its next proposal below t
-        below = proposals.next((t - 1)[:, None].expand_as(when), noise.uniform(call + 1))
-        when, last = torch.where(due, below, when), t
+        when[row, bit] = proposals.next(s - 1, noise.uniform_at(call + 1, row, bit))
+        last = t
         call += 2
         active = t > 1  # at t = 1 every bit proposes, and then the row is done
         if not active.all():

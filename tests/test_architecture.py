@@ -238,11 +238,6 @@ def test_the_package_itself_is_not_replaced():
     assert sys.modules["bernoulli_diffusion.reverse_model"] is reverse_model
 
 
-def test_future_imports_of_this_package_do_not_reach_the_users_file():
-    class_ = load_class(network(init="pass\n\n    def f(self, x: int): ..."))
-    assert class_.f.__annotations__ == {"x": int}
-
-
 def test_a_traceback_shows_the_text_that_was_loaded(tmp_path):
     path = tmp_path / "reverse_model.py"
     path.write_text(network(hidden="raise KeyError('here')").text)
@@ -259,7 +254,7 @@ def test_a_traceback_shows_the_text_that_was_loaded(tmp_path):
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("x = 1\ny = = 2\n", "2: cannot be imported: SyntaxError: invalid syntax"),
+        ("x = 1\ny = = 2\n", "2: cannot be imported: SyntaxError: invalid syntax$"),
         ("if True:\nx = 1\n", "2: cannot be imported: SyntaxError: expected an indented block"),
         ("x = 1\x00\n", "cannot be imported: "),
         (
@@ -274,11 +269,11 @@ def test_a_traceback_shows_the_text_that_was_loaded(tmp_path):
         ("x = 1\nx / 0\n", "2: cannot be imported: ZeroDivisionError: division by zero"),
         ("import sys\nsys.exit(0)", "2: cannot be imported: SystemExit: 0"),
         ("def f():\n  f()\nf()", "2: cannot be imported: RecursionError: maximum recursion"),
-        ("eval('1 +')", "1: cannot be imported: SyntaxError: invalid syntax"),
+        ("\neval('1 +')", "2: cannot be imported: SyntaxError: invalid syntax"),
         ("import json\njson.loads('x')", "2: cannot be imported: JSONDecodeError: Expecting value"),
         ("raise ValueError('a\\x1b[31m')", "1: cannot be imported: ValueError: a\\x1b[31m"),
-        ("raise ValueError('one\\ntwo')", "1: cannot be imported: ValueError: one"),
-        ("raise ValueError", "1: cannot be imported: ValueError: (no message)"),
+        ("raise ValueError('one\\ntwo')", "1: cannot be imported: ValueError: one$"),
+        ("raise ValueError", "1: cannot be imported: ValueError: (no message)$"),
         ("(" * 500 + ")" * 500, "1: cannot be imported: SyntaxError: too many nested parentheses"),
         ("x = 1", " has no class ReverseModel; expected `class ReverseModel(nn.Module)`"),
         ("class ReverseModel: ...", " has something else called ReverseModel; expected `class"),
@@ -288,7 +283,7 @@ def test_a_traceback_shows_the_text_that_was_loaded(tmp_path):
 )
 def test_what_does_not_import(text, expected):
     before = set(sys.modules)
-    found = message(load_class, Source(PATH, text))
+    found = message(load_class, Source(PATH, text)) + "$"
     assert expected in found
     if expected[0].isdigit():
         assert found.startswith(expected)
@@ -488,6 +483,18 @@ def test_an_output_layer_of_zeros_hides_nothing(hidden):
     zeros = "nn.init.zeros_(self.read_out.weight); nn.init.zeros_(self.read_out.bias)"
     found = message(tried, network(init=zeros, hidden=hidden))
     assert "depends on the other rows" in found or "two calls in eval mode" in found
+
+
+def test_rounding_is_no_influence():
+    """In half precision a network's rows may differ by a percent; a bias is no excuse for more."""
+    torch.manual_seed(0)
+    logits = 20 + 0.1 * torch.randn(4, 6)
+    close = architecture._close
+    assert close(logits + 0.001, logits)
+    assert close(logits.bfloat16(), (logits * 1.005).bfloat16())
+    assert not close(logits + 0.03, logits)
+    assert not close(logits, logits.flip(0))
+    assert close(torch.zeros(4, 6), torch.zeros(4, 6))
 
 
 @pytest.mark.filterwarnings("ignore:enable_nested_tensor")

@@ -225,6 +225,11 @@ def test_wrong_values(text, expected):
     assert mistake(f"# a comment\nmodel:\n  {text}\n") == f"3: model.{key}: {expected}"
 
 
+def test_a_value_below_its_key_has_its_own_line():
+    assert mistake("model:\n  T:\n\n    0\n") == "4: model.T: expected at least 1, found 0"
+    assert mistake("model:\n  T:\n\n    x\n").startswith("4: model.T: expected a whole number")
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

@@ -202,9 +202,8 @@ def test_select_is_the_noise_of_those_rows(keep):
     assert part.uniform(2).equal(noise.uniform(2)[keep])
 
 
-def test_rows_may_be_at_steps_of_their_own():
+def test_uniform_at_is_a_part_of_uniform():
     noise = Noise(2**63 - 1, torch.arange(6), 5)
-    steps = [0, 3, 3, 1000, 2**40, 1]
-    u = noise.uniform(torch.tensor(steps))
-    for row, step in enumerate(steps):
-        assert u[row].equal(noise.uniform(step)[row])
+    row, bit = torch.tensor([0, 3, 3, 5]), torch.tensor([4, 0, 2, 4])
+    for step in (0, 1, 1000, 2**40):
+        assert noise.uniform_at(step, row, bit).equal(noise.uniform(step)[row, bit])

@@ -276,12 +276,18 @@ def test_as_many_steps_as_times_or_more_are_all_steps():
         assert not strings(L, T, 2, range(100)).equal(whole)
 
 
-def test_sampling_polls_between_batches():
+@pytest.mark.parametrize(("steps", "T"), [(None, 4), (3, 4), (None, 200)])
+def test_sampling_polls_at_every_step(steps, T):
+    """A signal must not wait for a long batch; T = 200 is sampled by thinning."""
     polls = []
-    batches = sample(build(3, 4), 3, range(50), 0, batch_size=20, poll=lambda: polls.append(1))
-    for number, _ in enumerate(batches):
-        assert len(polls) == number + 1
-    assert len(polls) == 3
+
+    def poll():
+        polls.append(1)
+        if len(polls) == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        list(sample(build(3, T), 3, range(50), 0, steps=steps, batch_size=20, poll=poll))
 
 
 def test_sampling_leaves_torch_s_random_state_alone():

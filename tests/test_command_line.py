@@ -1,0 +1,924 @@
+"""train.py and generate.py as a user calls them, from another folder than the repository.
+
+What has to do with processes (streams, signals, exit codes) runs in a subprocess; each start takes
+seconds, so the many kinds of wrong input call the same main() in this process.
+"""
+
+import fcntl
+import importlib.util
+import json
+import math
+import os
+import re
+import shlex
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import termios
+from pathlib import Path
+from typing import NamedTuple
+
+import imageio.v3 as iio
+import numpy as np
+import pytest
+import torch
+
+from bernoulli_diffusion import checkpoint as checkpoints
+from bernoulli_diffusion import command_line
+from bernoulli_diffusion.config import load_config
+from bernoulli_diffusion.data import read_bit_strings, to_text
+from bernoulli_diffusion.sampling import sample
+
+ROOT = Path(__file__).parent.parent
+TRAIN, GENERATE = ROOT / "train.py", ROOT / "generate.py"
+OWN_NETWORK = (ROOT / "bernoulli_diffusion" / "reverse_model.py").read_text() + "\n# my own\n"
+EPOCHS = 4
+STRINGS = [format(number, "04b") * 2 for number in range(16)]
+VAL = ["00000001", "11111110", *STRINGS[:1]]
+CONFIG = f"""\
+model: {{T: 20, reverse_model: {{width: 16}}}}
+training:
+  epochs: {EPOCHS}
+  lr: 0.02
+  warmup_steps: 2
+  num_val_samples: 20
+  num_bound_draws: 64
+  validate_every_n_epochs: 2
+data: {{batch_size: 8}}
+"""
+
+
+def make_run(run_dir: Path, **files: str | None) -> Path:
+    """A run folder; files (with _ for the dot) replaces contents, None leaves the file out."""
+    contents = {"train_txt": "\n".join(STRINGS) + "\n", "config_yaml": CONFIG} | files
+    run_dir.mkdir(parents=True)
+    for name, text in contents.items():
+        if text is not None:
+            (run_dir / re.sub("_([a-z]+)$", r".\1", name)).write_text(text)
+    return run_dir
+
+
+ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+
+
+def start(script: Path, *arguments: object, cwd: Path, **options) -> subprocess.Popen:
+    command = [sys.executable, script, *map(str, arguments)]
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True} | options
+    return subprocess.Popen(command, cwd=cwd, env=ENVIRONMENT, **streams)
+
+
+class Outcome(NamedTuple):
+    code: int
+    stdout: str
+    stderr: str
+
+
+def execute(script: Path, *arguments: object, cwd: Path, **options) -> Outcome:
+    with start(script, *arguments, cwd=cwd, **options) as process:
+        stdout, stderr = process.communicate(timeout=120)
+    return Outcome(process.returncode, stdout, stderr)
+
+
+def shell(command: str, cwd: Path) -> Outcome:
+    arguments = ["bash", "-c", command]
+    done = subprocess.run(
+        arguments, cwd=cwd, env=ENVIRONMENT, capture_output=True, text=True, timeout=120
+    )
+    return Outcome(done.returncode, done.stdout, done.stderr)
+
+
+def load_main(script: Path):
+    spec = importlib.util.spec_from_file_location(f"{script.stem}_script", script)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.main
+
+
+@pytest.fixture
+def call(monkeypatch, capsys, tmp_path):
+    """Call a script's main in this process, as its last line does."""
+
+    def call(script: Path, *arguments: object) -> Outcome:
+        arguments = list(map(str, arguments))
+        if "--device" not in arguments:
+            arguments += ["--device", "cpu"]
+        monkeypatch.setattr(sys, "argv", [str(script), *arguments])
+        capsys.readouterr()
+        try:
+            code = command_line.run(load_main(script))
+        except SystemExit as end:
+            code = end.code
+        return Outcome(code, *capsys.readouterr())
+
+    monkeypatch.chdir(tmp_path)
+    return call
+
+
+def assert_mistake(outcome: Outcome, *lines: str | list[str], code: int = 2) -> None:
+    """One line on standard error for each mistake, with the given fragments, and nothing else."""
+    told = outcome.stderr.splitlines()
+    assert outcome.code == code, outcome
+    assert outcome.stdout == ""
+    assert len(told) == len(lines), outcome.stderr
+    for line, fragments in zip(told, lines, strict=True):
+        assert line.startswith("error: ")
+        for fragment in [fragments] if isinstance(fragments, str) else fragments:
+            assert fragment in line
+
+
+class Trained(NamedTuple):
+    cwd: Path
+    run_dir: Path
+    outcome: Outcome
+    results_dir: Path
+
+    @property
+    def best(self) -> Path:
+        return self.results_dir / "checkpoints" / "model_best.pt"
+
+    @property
+    def results(self) -> dict:
+        return json.loads((self.results_dir / "results.json").read_text())
+
+
+def train(run_dir: Path, *arguments: object) -> Trained:
+    """Train in a subprocess; the run folder is given by a relative path, with a space in it."""
+    outcome = execute(TRAIN, run_dir.relative_to(run_dir.parent), *arguments, cwd=run_dir.parent)
+    assert outcome.code == 0, outcome.stderr
+    last_line = outcome.stdout.removesuffix("\n").split("\n")[-1]
+    return Trained(run_dir.parent, run_dir, outcome, run_dir.parent / last_line)
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory) -> Trained:
+    run_dir = tmp_path_factory.mktemp("train") / "my run"
+    make_run(run_dir, val_txt="\n".join(VAL), reverse_model_py=OWN_NETWORK)
+    return train(run_dir)
+
+
+@pytest.fixture
+def copied(trained, tmp_path) -> Trained:
+    """The trained run in a place of its own, to be changed."""
+    run_dir = tmp_path / "copied run"
+    shutil.copytree(trained.run_dir, run_dir)
+    relative = trained.results_dir.relative_to(trained.run_dir)
+    return Trained(tmp_path, run_dir, trained.outcome, run_dir / relative)
+
+
+# ------------------------------------------------------------------------------- training
+
+
+def test_the_results_folder_is_all_there_is_on_standard_output(trained):
+    lines = trained.outcome.stdout.splitlines()
+    assert len(lines) == 1
+    assert re.fullmatch(r"my run/results/\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d", lines[0])
+    assert trained.results_dir.is_dir()
+
+
+def test_every_file_of_the_results_folder(trained):
+    found = {str(path.relative_to(trained.results_dir)) for path in trained.results_dir.rglob("*")}
+    assert found == {
+        "config.yaml",
+        "reverse_model.py",
+        "results.json",
+        "loss_curve.png",
+        "validation.png",
+        "sample_evolution_throughout_training.gif",
+        "reverse_process.gif",
+        "checkpoints",
+        "checkpoints/model_epoch_2.pt",
+        "checkpoints/model_epoch_4.pt",
+        "checkpoints/model_best.pt",
+    }
+    assert (trained.results_dir / "reverse_model.py").read_text() == OWN_NETWORK
+
+
+def test_the_resolved_config_is_loadable(trained):
+    resolved = load_config(trained.results_dir / "config.yaml")
+    given = load_config(trained.run_dir / "config.yaml")
+    assert resolved.model == given.model
+    assert resolved.training.lr == 0.02
+    assert resolved.training.epochs == EPOCHS
+    assert resolved.training.save_every_n_epochs == 2  # null in the given one
+
+
+@pytest.mark.parametrize("name", ["loss_curve.png", "validation.png"])
+def test_figures_can_be_read(trained, name):
+    picture = iio.imread(trained.results_dir / name)
+    assert picture.ndim == 3
+    assert picture.min() < 100 < picture.max()
+
+
+@pytest.mark.parametrize(
+    ("name", "least"),
+    [("sample_evolution_throughout_training.gif", 3), ("reverse_process.gif", 10)],
+)
+def test_films_can_be_read(trained, name, least):
+    frames = iio.imread(trained.results_dir / name)
+    assert len(frames) >= least
+    assert frames.min() < 100 < frames.max()
+
+
+def test_results(trained):
+    told = trained.results
+    assert told["status"] == "finished"
+    assert len(told["losses"]) == EPOCHS
+    epochs = told["validated_epochs"]
+    assert epochs == [0, 2, 4]
+    assert told["proportions"].keys() == {"train", "val", "other"}
+    shares = list(told["proportions"].values())
+    assert all(len(share) == len(epochs) for share in shares)
+    assert [sum(each) for each in zip(*shares, strict=True)] == pytest.approx([1.0] * len(epochs))
+    assert len(told["examples_per_epoch"]) == len(told["distinct"]) == len(epochs)
+    assert all(
+        re.fullmatch("[01]{8}", s) for strings in told["examples_per_epoch"] for s in strings
+    )
+    for name in ("train", "val"):
+        assert len(told["bound"][name]) == len(epochs)
+        assert all(0 < error < 2 for error in told["bound"][f"{name}_standard_error"])
+    assert told["best_epoch"] in epochs
+    assert told["baselines"]["uniform"] == 8
+    assert told["seconds"] == sorted(told["seconds"])
+    assert told["seed"] == 0
+    assert told["versions"]["torch"] == torch.__version__
+    assert told["versions"]["python"].startswith("3.")
+    assert told["data"]["train"]["lines"] == 16
+    assert told["data"]["val"]["lines"] == 3
+    for name in ("train", "val"):
+        strings = read_bit_strings(trained.run_dir / f"{name}.txt")
+        assert told["data"][name]["sha256"] == strings.sha256()
+    network = checkpoints.load(trained.best)
+    assert told["reverse_model_sha256"] == network["reverse_model_sha256"]
+
+
+def test_lines_on_standard_error_when_it_is_no_terminal(trained):
+    text = trained.outcome.stderr
+    assert "\r" not in text
+    assert "\x1b" not in text
+    lines = text.splitlines()
+    assert [line.split(",")[0] for line in lines if line.startswith("epoch ")] == [
+        "epoch 0/4",
+        "epoch 2/4",
+        "epoch 4/4",
+    ]
+    assert "16 strings of 8 bits (16 distinct), 3 in val.txt" in text
+    assert f"T = {20}" in text
+    assert "±" in text
+    assert "finished" in lines
+
+
+def test_lines_of_val_that_stand_in_train_are_counted(trained):
+    [warning] = [s for s in trained.outcome.stderr.splitlines() if s.startswith("warning")]
+    assert "val.txt: 1 of its 3 lines also stand in train.txt" in warning
+    assert trained.results["data"]["val_lines_in_train"] == 1
+
+
+def test_the_last_words_say_what_to_type_next(trained):
+    command = trained.outcome.stderr.splitlines()[-1].removeprefix("next").strip()
+    program, script, path, number = shlex.split(command)
+    assert (program, script, number) == ("python", "generate.py", "10")
+    assert (trained.cwd / path).is_file()
+
+
+def test_quiet_and_the_same_seed(trained, tmp_path):
+    """A second run of the same data and seed is the same run, and --quiet says nothing."""
+    run_dir = tmp_path / "my run"
+    shutil.copytree(trained.run_dir, run_dir, ignore=shutil.ignore_patterns("results"))
+    strings = [*VAL[:2], "00100000"]  # none of them in train.txt, so there is nothing to warn of
+    (run_dir / "val.txt").write_text("\n".join(strings))
+    again = train(run_dir, "--quiet")
+    assert again.outcome.stderr == ""
+    one, two = trained.results, again.results
+    different = {key for key in one if one[key] != two[key]}
+    assert different <= {"seconds", "data", "bound", "baselines", "proportions", "best_epoch"}
+    assert one["bound"]["train"] == two["bound"]["train"]
+    name = f"checkpoints/model_epoch_{EPOCHS}.pt"
+    states = [checkpoints.load(run.results_dir / name) for run in (trained, again)]
+    for kind in ("weights", "averaged_weights"):
+        assert states[0][kind].keys() == states[1][kind].keys()
+        assert all(torch.equal(w, states[1][kind][key]) for key, w in states[0][kind].items())
+
+
+def test_a_bar_on_a_terminal(tmp_path):
+    run_dir = make_run(tmp_path / "run")
+    ours, terminal = os.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 200, 0, 0))
+    with start(TRAIN, run_dir, cwd=tmp_path, stderr=terminal) as process:
+        os.close(terminal)
+        shown = b""
+        try:
+            while part := os.read(ours, 10_000):
+                shown += part
+        except OSError:  # how Linux says that the other end is closed
+            pass
+        os.close(ours)
+        assert process.stdout.read().startswith(str(run_dir / "results"))
+    assert process.returncode == 0
+    text = shown.decode()
+    assert re.search(r"\repoch 4/4: 100%\|.*bound .* bits", text)
+    assert "train/val/other" in text
+    assert re.search(r"\d\d:\d\d<\d\d:\d\d", text)  # time passed and time left
+    assert not re.search(r"^epoch", text, re.MULTILINE)  # no lines besides
+    assert "warning: " in text  # about val.txt
+
+
+def without_timings(results_json: Path) -> dict:
+    told = json.loads(results_json.read_text())
+    del told["seconds"]
+    return told
+
+
+def test_seeds(call, tmp_path):
+    run_dir = make_run(tmp_path / "run", val_txt="\n".join(VAL))
+    told = []
+    for seed in ((), ("--seed", 7), ("--set", "training.seed=7"), ("--seed", "8")):
+        outcome = call(TRAIN, run_dir, *seed)
+        assert outcome.code == 0
+        told.append(without_timings(Path(outcome.stdout.strip()) / "results.json"))
+    assert told[1] == told[2]
+    assert [t["seed"] for t in told] == [0, 7, 7, 8]
+    for key in ("losses", "bound", "examples_per_epoch"):
+        assert told[0][key] != told[1][key] != told[3][key]
+    assert len(list((run_dir / "results").iterdir())) == 4  # within one second, perhaps
+
+
+def test_without_val(call, tmp_path):
+    outcome = call(TRAIN, make_run(tmp_path / "run"))
+    assert outcome.code == 0
+    [warning] = [s for s in outcome.stderr.splitlines() if s.startswith("warning")]
+    assert "val.txt: not there" in warning
+    assert "missing" in warning
+    results_dir = Path(outcome.stdout.strip())
+    told = json.loads((results_dir / "results.json").read_text())
+    assert told["data"]["val"] is None
+    assert set(told["proportions"]["val"]) == {0}
+    assert {"loss_curve.png", "validation.png"} <= {path.name for path in results_dir.iterdir()}
+
+
+def test_accepted_files(call, tmp_path):
+    """Windows line ends, a byte-order mark, no last newline; no config.yaml at all."""
+    run_dir = make_run(tmp_path / "run", config_yaml=None)
+    (run_dir / "train.txt").write_bytes(b"\xef\xbb\xbf" + "\r\n".join(STRINGS).encode())
+    outcome = call(TRAIN, run_dir, "--check")
+    assert outcome.code == 0
+    assert "16 strings of 8 bits" in outcome.stdout
+
+
+def test_check(call, tmp_path):
+    run_dir = make_run(tmp_path / "run", val_txt="\n".join(VAL))
+    before = sorted(path.name for path in run_dir.iterdir())
+    outcome = call(TRAIN, run_dir, "--check", "--set", "training.epochs=5000")
+    assert outcome.code == 0
+    assert sorted(path.name for path in run_dir.iterdir()) == before
+    text = outcome.stdout
+    assert "16 strings of 8 bits (16 distinct), 3 in val.txt" in text
+    assert re.search(r"7,752 parameters, T = 20, on cpu", text)
+    assert "5,000 epochs of 2 steps of 8 strings" in text
+    assert re.search(r"time +about \d+ (s|min|h) for 10,000 steps \(\d+\.\d ms each\)", text)
+    assert re.search(r"memory +about \d+\.\d GB", text)
+    assert "ready to train" in text
+    assert outcome.stderr.startswith("warning: ")
+    assert len(outcome.stderr.splitlines()) == 1
+
+
+def test_a_shape_for_the_pictures(call, tmp_path):
+    outcome = call(TRAIN, make_run(tmp_path / "run"), "--set", "data.shape=[2, 4]")
+    assert outcome.code == 0
+    results_dir = Path(outcome.stdout.strip())
+    assert load_config(results_dir / "config.yaml").data.shape == [2, 4]
+    film = iio.imread(results_dir / "reverse_process.gif")
+    outcome = call(GENERATE, results_dir / "checkpoints" / "model_best.pt", 4, "--gif", "a.gif")
+    assert outcome.code == 0
+    assert iio.imread("a.gif").shape[0] == len(film)  # 20 steps and the start
+
+
+# ------------------------------------------------------------------------------- stopping
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_while_training(tmp_path, number):
+    run_dir = make_run(tmp_path / "run", val_txt="\n".join(VAL[:2]))
+    settings = ["training.epochs=1000000", "training.validate_every_n_epochs=5"]
+    arguments = [item for text in settings for item in ("--set", text)]
+    with start(TRAIN, run_dir, *arguments, cwd=tmp_path) as process:
+        lines = []
+        while not lines or not lines[-1].startswith("epoch 5/"):
+            lines.append(process.stderr.readline())
+            assert lines[-1], lines  # the process has not ended
+        process.send_signal(number)
+        stdout, stderr = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert "Traceback" not in stderr
+    assert f"stopped by {number.name}" in stderr
+    results_dir = Path(stdout.strip())
+    told = json.loads((results_dir / "results.json").read_text())
+    assert number.name in told["status"]
+    assert told["validated_epochs"][:2] == [0, 5]
+    states = [checkpoints.load(path) for path in (results_dir / "checkpoints").iterdir()]
+    last = max(state["step"] for state in states)
+    assert last >= 10
+    assert len(told["losses"]) == last // 2
+    assert (results_dir / "loss_curve.png").is_file()
+    assert not [path for path in results_dir.rglob("*") if path.name.startswith(".")]
+
+
+def test_nobody_reads_standard_error(tmp_path):
+    """train.py 2>&1 | head must not end a training, least of all with exit code 0."""
+    run_dir = make_run(tmp_path / "run")
+    command = shlex.join([sys.executable, str(TRAIN), str(run_dir)])
+    outcome = shell(f"{command} 2>&1 >stdout.txt | head -n 1; exit ${{PIPESTATUS[0]}}", tmp_path)
+    assert outcome.code == 0
+    assert len(outcome.stdout.splitlines()) == 1
+    results_dir = Path((tmp_path / "stdout.txt").read_text().strip())
+    told = json.loads((results_dir / "results.json").read_text())
+    assert told["status"] == "finished"
+
+
+NAN_NETWORK = """\
+import math
+from torch import nn
+
+class ReverseModel(nn.Module):
+    def __init__(self, sequence_length, T, width, good_calls):
+        super().__init__()
+        self.linear = nn.Linear(sequence_length, sequence_length)
+        self.good_calls, self.calls = good_calls, 0
+
+    def forward(self, x_t, t):
+        self.calls += self.training
+        return self.linear(x_t) * (math.nan if self.calls > self.good_calls else 1)
+"""
+
+
+def test_a_loss_that_is_not_a_number(call, tmp_path):
+    run_dir = make_run(tmp_path / "run", reverse_model_py=NAN_NETWORK, val_txt="\n".join(VAL[:2]))
+    outcome = call(
+        TRAIN, run_dir, "--quiet", "--set", "model.reverse_model.good_calls=6"
+    )  # validated after steps 0 and 4
+    [results_dir] = (run_dir / "results").iterdir()
+    last = results_dir / "checkpoints" / "model_epoch_2.pt"
+    expected = ["step 7: loss nan, gradient norm nan, learning rate 0.0", f"checkpoint is {last};"]
+    assert_mistake(outcome, expected, code=1)
+    for path in last.parent.iterdir():
+        state = checkpoints.load(path)
+        assert checkpoints.all_finite(state["weights"])
+        assert checkpoints.all_finite(state["averaged_weights"])
+    told = json.loads((results_dir / "results.json").read_text())
+    assert told["status"].startswith("failed")
+    assert len(told["losses"]) == 3
+    assert call(GENERATE, last, 3).code == 0
+
+
+def test_check_finds_a_loss_that_is_not_a_number(call, tmp_path):
+    run_dir = make_run(tmp_path / "run", reverse_model_py=NAN_NETWORK, val_txt="\n".join(VAL[:2]))
+    outcome = call(TRAIN, run_dir, "--check", "--set", "model.reverse_model.good_calls=2")
+    assert_mistake(outcome, ["step 3: loss nan", "no checkpoint"], code=1)
+    assert not (run_dir / "results").exists()
+
+
+# ------------------------------------------------------------------------------- wrong input: train.py
+
+
+def network(line: str) -> str:
+    return NAN_NETWORK.replace("width, good_calls", "width=16, good_calls=1000").replace(
+        "        self.calls += self.training\n", f"        {line}\n"
+    )
+
+
+WRONG_RUNS = {  # files of the run folder, and a fragment or fragments of each line expected
+    "no train.txt": ({"train_txt": None}, ["train.txt: no such file", "one string of 0 and 1"]),
+    "empty": ({"train_txt": ""}, "train.txt: the file is empty"),
+    "newlines": ({"train_txt": "\n\n"}, "train.txt: the file is empty"),
+    "commas": ({"train_txt": "01\n0,1\n"}, ["train.txt:2:2: expected 0 or 1, found ','", "tr -d"]),
+    "spaces": ({"train_txt": "0 1\n"}, ["train.txt:1:2: expected 0 or 1, found a space", "tr -d"]),
+    "letters": ({"train_txt": "01\n00\nx1\n"}, "train.txt:3:1: expected 0 or 1, found 'x'"),
+    "two": ({"train_txt": "0120\n"}, "train.txt:1:3: expected 0 or 1, found '2'"),
+    "ragged": (
+        {"train_txt": "0110\n01\n"},
+        "train.txt:2: 2 characters, but the lines above have 4",
+    ),
+    "gap": ({"train_txt": "01\n\n01\n"}, "train.txt:2: an empty line"),
+    "val of another length": ({"val_txt": "0101\n"}, ["val.txt:1: 4 characters", "have 8"]),
+    "val empty": ({"val_txt": ""}, "val.txt: the file is empty"),
+    "val with commas": ({"val_txt": "0,1\n"}, "val.txt:1:2: expected 0 or 1, found ','"),
+    "not YAML": ({"config_yaml": "model: [1\n"}, "config.yaml:2:1: cannot be read"),
+    "tabs": ({"config_yaml": "model:\n\tT: 3\n"}, ["config.yaml:2:1", "spaces instead of tabs"]),
+    "a list": ({"config_yaml": "- 3\n"}, ["config.yaml:1:", "expected a mapping", "found a list"]),
+    "a word": ({"config_yaml": "hello\n"}, ["config.yaml:1:", "expected a mapping"]),
+    "unknown key": (
+        {"config_yaml": "training:\n  epoch: 3\n"},
+        ["config.yaml:2: training.epoch: unknown key", "did you mean epochs?"],
+    ),
+    "unknown section": ({"config_yaml": "trainig: {}\n"}, "did you mean training?"),
+    "duplicate key": ({"config_yaml": "model:\n  T: 3\n  T: 4\n"}, "config.yaml:3: T: this key"),
+    "wrong type": (
+        {"config_yaml": "model:\n  T: many\n"},
+        "config.yaml:2: model.T: expected a whole number, found 'many'",
+    ),
+    "T": ({"config_yaml": "model: {T: 0}\n"}, "model.T: expected at least 1, found 0"),
+    "lr": ({"config_yaml": "training: {lr: -1e-3}\n"}, "training.lr: expected more than 0"),
+    "lr NaN": ({"config_yaml": "training: {lr: .nan}\n"}, "training.lr: expected a number"),
+    "several mistakes": (
+        {"config_yaml": "model:\n  T: 0\ntraining:\n  lr: x\n  epox: 3\n"},
+        "config.yaml:2: model.T",
+        "config.yaml:4: training.lr",
+        "config.yaml:5: training.epox",
+    ),
+    "shape": (
+        {"config_yaml": "data: {shape: [3, 3]}\n"},
+        ["data.shape: 3 x 3 = 9, but", "8 bits"],
+    ),
+    "network: syntax": (
+        {"reverse_model_py": "class ReverseModel(:\n"},
+        "reverse_model.py:1: cannot be imported: SyntaxError",
+    ),
+    "network: import": (
+        {"reverse_model_py": "import torch\nimport no_such_module\n"},
+        "reverse_model.py:2: cannot be imported: ModuleNotFoundError",
+    ),
+    "network: name": (
+        {"reverse_model_py": "class Network: pass\n"},
+        "reverse_model.py: has no class ReverseModel; expected `class ReverseModel(nn.Module)`",
+    ),
+    "network: option": (
+        {"reverse_model_py": network("pass"), "config_yaml": "model: {reverse_model: {widht: 3}}"},
+        ["model.reverse_model.widht:", "no such option; did you mean width?"],
+    ),
+    "network: refuses": (
+        {"config_yaml": "model: {reverse_model: {width: wide}}"},
+        ["ReverseModel(8, 2000, width='wide') failed: TypeError"],
+    ),
+    "network: shape": (
+        {"reverse_model_py": network("return self.linear(x_t)[:, :3]")},
+        ["reverse_model.py:", "forward returned shape (4, 3); expected", "(4, 8)"],
+    ),
+    "network: None": ({"reverse_model_py": network("return")}, "forward returned NoneType"),
+    "network: NaN": (
+        {"reverse_model_py": network("return self.linear(x_t) / 0")},
+        "forward returned numbers that are not finite",
+    ),
+    "network: raises": (
+        {"reverse_model_py": network("1 / 0")},
+        "reverse_model.py:11: failed on a small batch: ZeroDivisionError",
+    ),
+    "network: exits": (
+        {"reverse_model_py": "import sys\nsys.exit(0)\n"},
+        "reverse_model.py:2: cannot be imported: SystemExit",
+    ),
+    "network: mixes rows": (
+        {"reverse_model_py": network("return self.linear(x_t - x_t.mean(dim=0))")},
+        "depends on the other rows",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_RUNS)
+def test_wrong_run_folders(call, tmp_path, name):
+    files, *lines = WRONG_RUNS[name]
+    run_dir = make_run(tmp_path / "run", **files)
+    before = sorted(run_dir.iterdir())
+    assert_mistake(call(TRAIN, "run"), *lines)
+    assert sorted(run_dir.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "lines"),
+    [
+        (["nowhere"], ["nowhere: no such folder; expected a folder that holds train.txt"]),
+        (["run/train.txt"], ["run/train.txt: this is a file"]),
+        (["run", "--seed", "x"], ["training.seed: expected a whole number, found 'x'"]),
+        (["run", "--seed", "-1"], ["training.seed: expected at least 0, found -1"]),
+        (["run", "--set", "training.lr"], ["--set training.lr: expected section.key=value"]),
+        (["run", "--set", "training.lr=0"], ["training.lr: expected more than 0, found 0"]),
+        (["run", "--set", "training.lrr=1"], ["training.lrr: unknown key; did you mean lr"]),
+        (
+            ["run", "--set", "model.T=x", "--set", "modell.T=1"],
+            ["model.T: expected a whole number", "modell: unknown section"],
+        ),
+        (["run", "--set", "data.shape=[5, 2]"], ["data.shape: 5 x 2 = 10, but"]),
+        (["run", "--set", "model.reverse_model.depth=2"], ["depth: ", "no such option"][:1]),
+        (["run", "--device", "tpu"], ["invalid choice: 'tpu'"]),
+        ([], ["required: RUN_DIR; see train.py --help"]),
+        (["run", "run"], ["unrecognized arguments: run"]),
+        (["run", "--epochs", "3"], ["unrecognized arguments: --epochs 3"]),
+    ],
+)
+def test_wrong_arguments_of_train(call, tmp_path, arguments, lines):
+    run_dir = make_run(tmp_path / "run")
+    assert_mistake(call(TRAIN, *arguments), *lines)
+    assert not (run_dir / "results").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is such a device here")
+def test_a_device_that_is_not_there(call, tmp_path):
+    make_run(tmp_path / "run")
+    assert_mistake(call(TRAIN, "run", "--device", "cuda"), "--device cuda: torch finds no such")
+
+
+def test_data_that_are_not_shipped_say_what_makes_them(call, tmp_path):
+    make_run(tmp_path / "my runs" / "multiples_of_5", train_txt=None)
+    outcome = call(TRAIN, "my runs/multiples_of_5")
+    assert_mistake(outcome, "multiples_of_5/train.txt: no such file; make it with: python -m ")
+    command = shlex.split(outcome.stderr.split("make it with: ")[1])
+    assert command[:3] == ["python", "-m", "bernoulli_diffusion.datasets"]
+    assert command[3:] == ["multiples", "my runs/multiples_of_5"]
+
+
+def test_a_results_folder_that_cannot_be_made(call, tmp_path):
+    run_dir = make_run(tmp_path / "run", results="a file in the way")
+    outcome = call(TRAIN, "run", "--quiet")
+    told = [line for line in outcome.stderr.splitlines() if not line.startswith("warning")]
+    assert_mistake(outcome._replace(stderr="\n".join(told)), "run/results: ", code=1)
+    assert (run_dir / "results").read_text() == "a file in the way"
+
+
+def test_wrong_usage_in_a_process_of_its_own(tmp_path):
+    """No traceback, no torch: the answer comes at once."""
+    assert_mistake(execute(TRAIN, cwd=tmp_path), "required: RUN_DIR; see train.py --help")
+    outcome = execute(GENERATE, "a.pt", "many", cwd=tmp_path)
+    assert_mistake(outcome, "argument N: expected a whole number from 0, found 'many'")
+    outcome = execute(GENERATE, "--help", cwd=tmp_path)
+    assert outcome.code == 0
+    assert "--trust-code" in outcome.stdout
+
+
+# ------------------------------------------------------------------------------- generating
+
+
+def test_generate(trained):
+    """N lines of L characters, and nothing else."""
+    path = trained.best.relative_to(trained.cwd)
+    outcome = execute(GENERATE, path, 5, cwd=trained.cwd)
+    assert outcome.code == 0
+    assert outcome.stderr == ""
+    assert re.fullmatch("([01]{8}\n){5}", outcome.stdout)
+
+
+def test_generate_nothing(call, trained):
+    assert call(GENERATE, trained.best, 0) == (0, "", "")
+
+
+def expected_strings(path: Path, N: int, seed: int, weights: str, steps: int | None = None) -> str:
+    diffusion = checkpoints.restore(checkpoints.load(path), path, weights=weights)
+    batches = sample(diffusion, 8, range(N), seed, steps)
+    return b"".join(to_text(batch.byte().numpy()) for batch in batches).decode()
+
+
+def test_the_same_seed_gives_the_same_strings(call, trained):
+    outcome = call(GENERATE, trained.best, 100, "--seed", 3)
+    assert outcome.stdout == expected_strings(trained.best, 100, 3, "averaged")
+    for size in (1, 3, 1000):
+        again = call(GENERATE, trained.best, 100, "--seed", 3, "--batch-size", size)
+        assert again == outcome
+    longer = call(GENERATE, trained.best, 150, "--seed", 3, "--batch-size", 64)
+    assert longer.stdout[: len(outcome.stdout)] == outcome.stdout
+    assert call(GENERATE, trained.best, 100, "--seed", 4).stdout != outcome.stdout
+    assert call(GENERATE, trained.best, 100).stdout == (
+        call(GENERATE, trained.best, 100, "--seed", 0).stdout
+    )
+
+
+def test_generate_in_fewer_steps(call, trained):
+    outcomes = {
+        steps: call(GENERATE, trained.best, 50, "--steps", steps, "--batch-size", 20)
+        for steps in (1, 5, 20, 1000)
+    }
+    for steps, outcome in outcomes.items():
+        assert outcome.code == 0
+        assert outcome.stdout == expected_strings(trained.best, 50, 0, "averaged", steps)
+    assert outcomes[1].stdout != outcomes[5].stdout
+    assert outcomes[20] == outcomes[1000] == call(GENERATE, trained.best, 50)  # all T steps
+
+
+def test_generate_from_the_raw_weights(call, trained):
+    path = trained.results_dir / "checkpoints" / f"model_epoch_{EPOCHS}.pt"
+    texts = {w: call(GENERATE, path, 3000, "--weights", w).stdout for w in ("averaged", "raw")}
+    for weights, text in texts.items():
+        assert text == expected_strings(path, 3000, 0, weights)
+    assert texts["averaged"] != texts["raw"]
+    assert call(GENERATE, path, 3000).stdout == texts["averaged"]
+
+
+def test_generate_into_a_file(call, trained, tmp_path):
+    shown = call(GENERATE, trained.best, 12).stdout
+    (tmp_path / "out.txt").write_text("something older\n")
+    assert call(GENERATE, trained.best, 12, "--output", "out.txt") == (0, "", "")
+    assert (tmp_path / "out.txt").read_text() == shown
+    assert [path.name for path in tmp_path.iterdir()] == ["out.txt"]
+    assert call(GENERATE, trained.best, 0, "--output", "none.txt") == (0, "", "")
+    assert (tmp_path / "none.txt").read_text() == ""
+
+
+@pytest.mark.parametrize("steps", [[], ["--steps", "6"]])
+def test_generate_a_film(call, trained, tmp_path, steps):
+    outcome = call(GENERATE, trained.best, 40, "--gif", "film.gif", *steps)
+    assert outcome == call(GENERATE, trained.best, 40, *steps)
+    frames = iio.imread(tmp_path / "film.gif")
+    assert len(frames) == (7 if steps else 21)
+    assert frames.ndim in (3, 4)
+    assert frames.min() < 100 < frames.max()
+    assert not np.array_equal(frames[0], frames[-1])
+    assert [path.name for path in tmp_path.iterdir()] == ["film.gif"]
+
+
+def test_head_ends_it_quietly(trained):
+    command = shlex.join([sys.executable, str(GENERATE), str(trained.best), "1000000"])
+    outcome = shell(f"{command} | head -n 1; exit ${{PIPESTATUS[0]}}", trained.cwd)
+    assert outcome.code == 0
+    assert outcome.stderr == ""
+    assert re.fullmatch("[01]{8}\n", outcome.stdout)
+
+
+def test_ctrl_c_ends_it_quietly(trained):
+    with start(GENERATE, trained.best, 10**9, cwd=trained.cwd) as process:
+        assert re.fullmatch("[01]{8}\n", process.stdout.readline())
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=60)[1] == ""
+    assert process.returncode == 130
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux only")
+def test_a_full_disk(trained):
+    with open("/dev/full", "wb") as full:
+        outcome = execute(GENERATE, trained.best, 3, cwd=trained.cwd, stdout=full)
+    assert_mistake(outcome._replace(stdout=""), "No space left", code=1)
+
+
+# ------------------------------------------------------------------------------- old checkpoints
+
+
+def test_an_edited_network_is_not_run_by_an_old_checkpoint(copied, tmp_path):
+    """Refused with both hashes and a command, which works as it stands."""
+    live = copied.run_dir / "reverse_model.py"
+    checkpoint = copied.best.relative_to(tmp_path)
+    live.write_text(OWN_NETWORK + "\nprint('the edited file')\n")
+    refused = execute(GENERATE, checkpoint, 3, cwd=tmp_path)
+    saved = checkpoints.load(copied.best)["reverse_model_sha256"][:16]
+    edited = checkpoints.live_source(copied.run_dir).sha256[:16]
+    assert saved != edited
+    assert_mistake(refused, [str(checkpoint), str(live), saved, edited, "python ", "--trust-code"])
+
+    (tmp_path / "bin").mkdir()  # whatever this Python is called, here it is "python"
+    (tmp_path / "bin" / "python").write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    (tmp_path / "bin" / "python").chmod(0o755)
+    command = "python " + refused.stderr.strip().split(": python ")[1]
+    outcome = shell(f"PATH={shlex.quote(str(tmp_path / 'bin'))}:$PATH {command}", tmp_path)
+    assert outcome.code == 0, outcome.stderr
+    assert outcome.stderr == ""
+    assert outcome.stdout == expected_strings_of(copied, 3)
+
+
+def expected_strings_of(trained: Trained, N: int) -> str:
+    state = checkpoints.load(trained.best)
+    diffusion = checkpoints.restore(state, trained.best, trust_code=True)
+    [batch] = sample(diffusion, 8, range(N), 0)
+    return to_text(batch.byte().numpy()).decode()
+
+
+def test_an_unchanged_network_needs_no_flag(call, copied, tmp_path):
+    expected = expected_strings_of(copied, 3)
+    assert call(GENERATE, copied.best, 3) == (0, expected, "")
+    moved = tmp_path / "elsewhere.pt"  # a checkpoint away from its run folder
+    shutil.copy(copied.best, moved)
+    assert_mistake(call(GENERATE, moved, 3), ["another reverse_model.py", "--trust-code"])
+    assert call(GENERATE, moved, 3, "--trust-code") == (0, expected, "")
+
+    live = copied.run_dir / "reverse_model.py"
+    live.write_bytes(OWN_NETWORK.replace("\n", "\r\n").encode())  # as a checkout on Windows may
+    assert call(GENERATE, copied.best, 3) == (0, expected, "")
+    live.unlink()
+    assert_mistake(call(GENERATE, copied.best, 3), "another reverse_model.py")
+
+
+def test_a_broken_live_network_does_not_matter_with_the_flag(call, copied):
+    (copied.run_dir / "reverse_model.py").write_text("this is not Python")
+    assert_mistake(call(GENERATE, copied.best, 3), "--trust-code")
+    expected = expected_strings_of(copied, 3)
+    assert call(GENERATE, copied.best, 3, "--trust-code") == (0, expected, "")
+
+
+# ------------------------------------------------------------------------------- wrong input: generate.py
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ([], "required: CHECKPOINT, N; see generate.py --help"),
+        (["model.pt"], "required: N"),
+        (["model.pt", "-1"], "argument N: expected a whole number from 0, found '-1'"),
+        (["model.pt", "ten"], "argument N: expected a whole number from 0, found 'ten'"),
+        (["model.pt", "1.5"], "argument N: expected a whole number from 0, found '1.5'"),
+        (["model.pt", "1e3"], "argument N: expected a whole number from 0, found '1e3'"),
+        (["model.pt", str(2**63)], "argument N: expected a whole number"),
+        (["model.pt", ""], "argument N: expected a whole number from 0, found ''"),
+        (["model.pt", "1", "--steps", "0"], "argument --steps: expected a whole number from 1"),
+        (["model.pt", "1", "--batch-size", "0"], "argument --batch-size: expected a whole number"),
+        (["model.pt", "1", "--seed", "-3"], "argument --seed: expected a whole number from 0"),
+        (["model.pt", "1", "--weights", "best"], "argument --weights: invalid choice: 'best'"),
+        (["model.pt", "1", "--device", "tpu"], "argument --device: invalid choice: 'tpu'"),
+        (["model.pt", "1", "2"], "unrecognized arguments: 2"),
+        (["model.pt", "1"], "model.pt: no such file; expected a checkpoint such as model_best.pt"),
+        ([".", "1"], ".: this is a folder, expected a file"),
+    ],
+)
+def test_wrong_arguments_of_generate(call, arguments, expected):
+    assert_mistake(call(GENERATE, *arguments), expected)
+
+
+@pytest.mark.parametrize("option", ["--output", "--gif"])
+@pytest.mark.parametrize(
+    ("target", "expected"),
+    [
+        ("nowhere/file", "nowhere/file: there is no folder nowhere"),
+        (".", ".: this is a folder, expected a file"),
+        ("model.pt/file", "model.pt/file: there is no folder model.pt"),
+        ("pipe", "pipe: not a regular file"),
+        pytest.param(
+            "locked/file",
+            "locked may not be written to",
+            marks=pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere"),
+        ),
+    ],
+)
+def test_output_that_cannot_be_written(call, trained, tmp_path, option, target, expected):
+    shutil.copy(trained.best, "model.pt")
+    os.mkfifo("pipe")  # stands for /dev/null, which must never be replaced by a file
+    Path("locked").mkdir(mode=0o555)
+    before = sorted(tmp_path.iterdir())
+    arguments = ["model.pt", 3, "--trust-code", option, target]
+    assert_mistake(call(GENERATE, *arguments), f"argument {option}: {expected}")
+    assert sorted(tmp_path.iterdir()) == before
+    assert (tmp_path / "pipe").is_fifo()
+
+
+def rewrite(trained: Trained, path: Path, **changes) -> None:
+    state = torch.load(trained.best, weights_only=True)
+    torch.save(state | changes, path)
+
+
+class Code:
+    def __reduce__(self):
+        return os.mkdir, ("code has run",)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("text", "not a checkpoint, or one that was cut short"),
+        ("empty", "not a checkpoint, or one that was cut short"),
+        ("zip", "not a"),
+        ("tensor", "not a checkpoint of this program"),
+        ("code", "holds more than tensors and plain Python"),
+        ("code inside", "holds more than tensors and plain Python"),
+        ("newer", "a checkpoint of format 2, this program reads format 1"),
+        ("no key", "not a sound checkpoint: weights"),
+        ("NaN", "not a sound checkpoint: averaged_weights are not finite"),
+        ("other T", "not a sound checkpoint: T is 30, but 20"),
+        ("other L", "do not fit the network"),
+        ("wider", "do not fit the network"),
+    ],
+)
+def test_files_that_are_no_checkpoint(call, copied, tmp_path, name, expected):
+    path = copied.best.with_name("broken.pt")
+    state = torch.load(copied.best, weights_only=True)
+    if name in ("text", "empty"):
+        path.write_text("0101\n" * 1000 if name == "text" else "")
+    elif name == "zip":
+        shutil.make_archive(str(path), "zip", copied.results_dir, "config.yaml")
+        path.with_name("broken.pt.zip").rename(path)
+    elif name == "tensor":
+        torch.save(torch.zeros(3), path)
+    elif name == "code":
+        torch.save(Code(), path)
+    elif name == "code inside":
+        rewrite(copied, path, optimizer={"state": Code()})
+    elif name == "newer":
+        rewrite(copied, path, format_version=2)
+    elif name == "no key":
+        rewrite(copied, path, weights=None)
+    elif name == "NaN":
+        next(iter(state["averaged_weights"].values())).view(-1)[0] = math.nan
+        rewrite(copied, path, averaged_weights=state["averaged_weights"])
+    elif name == "other T":
+        rewrite(copied, path, T=30)
+    elif name == "other L":
+        rewrite(copied, path, sequence_length=9)
+    elif name == "wider":
+        rewrite(copied, path, config=state["config"].replace("width: 16", "width: 32"))
+    assert_mistake(call(GENERATE, path, 3), [str(path), expected])
+    assert not (tmp_path / "code has run").exists()
+
+
+@pytest.mark.parametrize("share", [0.0001, 0.02, 0.5, 0.97, -1])
+def test_checkpoints_that_were_cut_short(call, copied, share):
+    data = copied.best.read_bytes()
+    path = copied.best.with_name("cut.pt")
+    path.write_bytes(data[:-1] if share == -1 else data[: int(share * len(data))])
+    assert_mistake(call(GENERATE, path, 3), "cut.pt: not a checkpoint, or one that was cut short")
+
+
+def test_a_file_that_is_no_checkpoint_in_a_process_of_its_own(tmp_path):
+    (tmp_path / "model.pt").write_text("010101\n")
+    assert_mistake(execute(GENERATE, "model.pt", 3, cwd=tmp_path), "model.pt: not a checkpoint")
