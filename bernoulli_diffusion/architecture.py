@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from .errors import UserError, cannot_open, printable
+from .errors import UserError, cannot_open, is_out_of_memory, printable
 
 PACKAGE_FILE = Path(__file__).with_name("reverse_model.py")
 FILE_NAME = "reverse_model.py"
@@ -88,6 +88,8 @@ def build(source: Source, sequence_length: int, T: int, options: dict) -> nn.Mod
     try:
         return cls(sequence_length, T, **options)
     except FAILURES as error:
+        if is_out_of_memory(error):
+            raise  # the command says what helps
         arguments = [str(sequence_length), str(T)]
         arguments += [f"{name}={reprlib.repr(value)}" for name, value in options.items()]
         what = f"ReverseModel({', '.join(arguments)}) failed: {_reason(error)}"
@@ -108,6 +110,8 @@ def try_out(source: Source, model: nn.Module, sequence_length: int, T: int) -> N
     try:
         trial = copy.deepcopy(model)
     except FAILURES as error:
+        if is_out_of_memory(error):
+            raise
         what = f"cannot be copied, as the averaged weights are: {_reason(error)}"
         raise _user_error(source, what, error, type(model).__init__) from error
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
@@ -116,6 +120,8 @@ def try_out(source: Source, model: nn.Module, sequence_length: int, T: int) -> N
         try:
             problem = _find_problem(trial, sequence_length, T, device)
         except FAILURES as error:
+            if is_out_of_memory(error):
+                raise
             what = (
                 f"failed on a small batch: {_reason(error)}; expected forward(x_t, t) to take x_t"
                 f" (B, {sequence_length}) and t (B,)"

@@ -5,9 +5,12 @@ Loaded with weights_only=True and never otherwise, then checked before anything 
 
 import hashlib
 import io
+import math
 import os
 import pickle
+import pickletools
 import re
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -24,6 +27,7 @@ from .files import write_atomically
 from .forward_process import BernoulliProcess
 
 FORMAT_VERSION = 1
+MAX_NESTING = 100  # of tuples; a key a few hundred thousand deep would crash Python
 
 # Every key of a checkpoint and its type. "weights" and "averaged_weights" are state dicts.
 KEYS = {
@@ -73,8 +77,10 @@ def load(path: Path) -> dict:
     """Read and check a checkpoint; runs no code from it. Raises UserError if it is not sound."""
     path = Path(path)
     try:
-        with open(path, "rb") as stream:
-            _check_archive(stream, path)
+        with open(path, "rb") as stream, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            size = os.fstat(stream.fileno()).st_size
+            _check_archive(stream, size, path)
             stream.seek(0)
             checkpoint = torch.load(stream, map_location="cpu", weights_only=True)
     except UserError:
@@ -88,62 +94,113 @@ def load(path: Path) -> dict:
         ) from None
     except Exception as error:  # whatever the unpickler says of a damaged file
         raise UserError(printable(f"{path}: not a sound checkpoint: {_first_line(error)}")) from None
-    problem = _find_problem(checkpoint)
+    problem = _find_problem(checkpoint, size)
     if problem:
         raise UserError(printable(f"{path}: {problem}"))
     return checkpoint
 
 
-def _check_archive(stream, path: Path) -> None:
-    """Refuse what torch.save does not write, before anything is unpacked: compressed entries could
-    be a thousand times larger than the file."""
+def _check_archive(stream, size: int, path: Path) -> None:
+    """Refuse what torch.save does not write, before torch reads it, and what does not fit its CRC.
+
+    Compressed entries could be a thousand times larger than the file.
+    """
+    strange = UserError(f"{path}: not a checkpoint of this program")
     try:
+        if stream.read(4) != b"PK\3\4":  # torch would take it for a file of 2019
+            raise zipfile.BadZipFile
         with zipfile.ZipFile(stream) as archive:
             entries = archive.infolist()
-    except (zipfile.BadZipFile, NotImplementedError, ValueError):
+            pickles = [e for e in entries if e.filename.lower().endswith(".pkl")]
+            compressed = any(e.compress_type != zipfile.ZIP_STORED for e in entries)
+            if compressed or sum(e.file_size for e in entries) > size or len(pickles) != 1:
+                raise strange
+            if damaged := archive.testzip():
+                raise UserError(f"{path}: damaged (in {damaged})")
+            if _nesting(archive.read(pickles[0])) > MAX_NESTING:
+                raise strange
+    except (UserError, OSError, MemoryError):
+        raise
+    except Exception:  # zipfile and pickletools have many ways to say it
         raise UserError(f"{path}: not a checkpoint, or one that was cut short") from None
-    size = os.fstat(stream.fileno()).st_size
-    if any(e.compress_type != zipfile.ZIP_STORED for e in entries) or (
-        sum(e.file_size for e in entries) > size
-    ):
-        raise UserError(f"{path}: not a checkpoint of this program")
+
+
+def _nesting(data: bytes) -> int:
+    """How deep the tuples of a pickle stand in each other, found without building anything."""
+    stack, memo, deepest = [], {}, 0  # of depths; None is a mark
+    for opcode, argument, _ in pickletools.genops(data):
+        name, inside = opcode.name, [0]
+        if name == "MEMOIZE" or name.endswith("PUT"):
+            memo[len(memo) if argument is None else int(argument)] = stack[-1]
+            continue
+        for kind in reversed(opcode.stack_before):
+            if kind is pickletools.stackslice:
+                while stack[-1] is not None:
+                    inside.append(stack.pop())
+            else:
+                inside.append(stack.pop() or 0)
+        depth = max(inside) + 1 if "TUPLE" in name else 0
+        if name.endswith("GET"):
+            depth = memo[int(argument)]
+        deepest = max(deepest, depth)
+        for kind in opcode.stack_after:
+            stack.append(None if kind is pickletools.markobject else depth)
+    return deepest
 
 
 def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
 
 
-def _find_problem(checkpoint) -> str | None:
-    """What is wrong with the contents, or None."""
+def _find_problem(checkpoint, size: int) -> str | None:
+    """What is wrong with the contents of a file of size bytes, or None."""
     if not isinstance(checkpoint, dict) or "format_version" not in checkpoint:
         return "not a checkpoint of this program"
     version = checkpoint["format_version"]
-    if type(version) is not int or version != FORMAT_VERSION:
-        return f"a checkpoint of format {version!r:.20}, this program reads format {FORMAT_VERSION}"
+    if type(version) is not int or not 0 <= version < 1000:
+        return "not a checkpoint of this program"
+    if version != FORMAT_VERSION:
+        return f"a checkpoint of format {version}, this program reads format {FORMAT_VERSION}"
     for key, kind in KEYS.items():
         if key not in checkpoint:
             return f"not a sound checkpoint: {key} is missing"
         if type(checkpoint[key]) is not kind:
             return f"not a sound checkpoint: {key} is not of type {kind.__name__}"
     for key in ("weights", "averaged_weights"):
-        for name, weight in checkpoint[key].items():
-            if type(name) is not str or type(weight) is not torch.Tensor:
-                return f"not a sound checkpoint: {key} holds something that is not a tensor"
-            # a small file can describe a huge tensor, all of whose elements are one number
-            if not weight.is_contiguous() or weight.layout != torch.strided:
-                return f"not a sound checkpoint: {key} holds a tensor that is not plain"
-        if not all_finite(checkpoint[key]):
-            return f"not a sound checkpoint: {key} are not finite"
-    if not 1 <= checkpoint["sequence_length"] <= MAX_LENGTH:
-        return "not a sound checkpoint: sequence_length is out of range"
-    if not 0 <= checkpoint["step"] < 2**63 or not 0 <= checkpoint["epoch"] < 2**63:
-        return "not a sound checkpoint: step is out of range"
+        if any(type(name) is not str for name in checkpoint[key]):
+            return f"not a sound checkpoint: {key} holds a name that is not text"
+        if problem := tensors_problem(checkpoint[key], size):
+            return f"not a sound checkpoint: {key} {problem}"
+    limits = {"sequence_length": (1, MAX_LENGTH), "T": (1, 2**63)}
+    for key in ("step", "epoch", "validations_without_progress", "seconds"):
+        limits[key] = 0, 2**63
+    for key, (least, most) in limits.items():
+        if not least <= checkpoint[key] <= most:  # NaN is not either
+            return f"not a sound checkpoint: {key} is out of range"
+    if math.isnan(checkpoint["best_bound"]):
+        return "not a sound checkpoint: best_bound is not a number"
     source = checkpoint["reverse_model_source"]
     if hashlib.sha256(source.encode("utf-8", "surrogatepass")).hexdigest() != (
         checkpoint["reverse_model_sha256"]
     ):
         return "not a sound checkpoint: reverse_model_sha256 does not fit its source"
     return None
+
+
+def tensors_problem(tensors: dict, size: float = math.inf) -> str | None:
+    """What is wrong with the tensors in a file of size bytes, or None."""
+    total = 0
+    for tensor in tensors.values():
+        if type(tensor) is not torch.Tensor:
+            return "holds something that is not a tensor"
+        # a small file can describe a huge tensor, all of whose elements are one number
+        plain = tensor.layout == torch.strided and tensor.device.type == "cpu"
+        if not plain or tensor.is_quantized or not tensor.is_contiguous():
+            return "holds a tensor that is not plain"
+        total += tensor.nbytes
+    if total > 4 * size:  # more than once, because weights may be shared
+        return "holds one tensor many times"
+    return None if all_finite(tensors) else "are not finite"
 
 
 def config_of(checkpoint: dict, path: Path) -> Config:
@@ -197,7 +254,11 @@ def restore(
     config = config_of(checkpoint, path)
     L, T = checkpoint["sequence_length"], checkpoint["T"]
     if config.model.T != T:
-        raise UserError(f"{path}: not a sound checkpoint: T is {T}, but {config.model.T} in its config")
+        raise UserError(
+            f"{path}: not a sound checkpoint: T is {T}, but {config.model.T} in its config"
+        )
+    if config.data.shape and math.prod(config.data.shape) != L:
+        raise UserError(f"{path}: not a sound checkpoint: data.shape does not fit sequence_length")
     chosen = checkpoint["averaged_weights" if weights == "averaged" else "weights"]
     check_fit(source, L, config, chosen, path)
     model = build(source, L, T, config.model.reverse_model)
@@ -209,9 +270,10 @@ def check_fit(source: Source, L: int, config: Config, weights: dict, path: Path)
     """Refuse weights that are not the network's, before memory is taken for a network of any size.
 
     The network is built without memory, on torch's meta device, and building stops as soon as it has
-    more parameters than there are weights.
+    many more parameters than there are weights; a few more may be, as in sharing two weights one is
+    made and thrown away.
     """
-    allowed = [len(weights), sum(w.numel() for w in weights.values())]
+    allowed = [4 * len(weights) + 100, 4 * sum(w.numel() for w in weights.values()) + 100]
 
     def count(_module, _name, parameter) -> None:
         if parameter is not None:
@@ -222,7 +284,8 @@ def check_fit(source: Source, L: int, config: Config, weights: dict, path: Path)
 
     hook = register_module_parameter_registration_hook(count)
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             build(source, L, config.model.T, config.model.reverse_model)
     except UserError as error:
         if isinstance(error.__cause__, _TooLarge):
@@ -244,6 +307,6 @@ def load_weights(model: torch.nn.Module, weights: dict, path: Path) -> None:
     """Load a state dict strictly. Raises UserError if it does not fit the model."""
     try:
         model.load_state_dict(weights, strict=True)
-    except RuntimeError as error:
+    except Exception as error:  # torch's RuntimeError, or anything from a network's own hooks
         reason = printable(" ".join(str(error).split()))[:300]
         raise UserError(f"{path}: the weights do not fit the network: {reason}") from None

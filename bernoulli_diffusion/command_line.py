@@ -1,10 +1,12 @@
 """What every command does alike: one-line errors, exit codes, quiet ends."""
 
 import argparse
+import contextlib
 import os
+import signal
 import sys
 
-from .errors import RunError, UserError, printable
+from .errors import RunError, UserError, is_out_of_memory, printable
 
 OUT_OF_MEMORY = (
     "out of memory; lower data.batch_size, model.num_sample_steps, training.val_batch_size or the"
@@ -16,7 +18,7 @@ class ArgumentParser(argparse.ArgumentParser):
     """argparse, with wrong usage told in one line like every other mistake."""
 
     def error(self, message: str):
-        raise UserError(f"{message}; see {self.prog} --help")
+        raise UserError(f"{printable(message)}; see {self.prog} --help")
 
 
 def run(main) -> int:
@@ -24,7 +26,11 @@ def run(main) -> int:
 
     A mistake or a fault of the world is told in one line on standard error, without a traceback.
     """
+    with contextlib.suppress(ValueError):  # only the main thread may
+        signal.signal(signal.SIGTERM, _terminate)
     try:
+        with contextlib.suppress(AttributeError):  # stdout may be anything while testing
+            sys.stdout.reconfigure(errors="surrogateescape")  # a path as the system gave it
         main()
         sys.stdout.flush()
         return 0
@@ -32,20 +38,24 @@ def run(main) -> int:
         return _tell(error, 2)
     except RunError as error:
         return _tell(error, 1)
-    except KeyboardInterrupt:
-        return 130
+    except KeyboardInterrupt as stop:
+        return 128 + (stop.args[0] if stop.args else signal.SIGINT)
     except BrokenPipeError:
         # The reader (head, less) has seen enough. Python would flush stdout once more at exit.
         _discard(sys.stdout)
         return 0
     except (MemoryError, RuntimeError) as error:
-        text = str(error).lower()
-        if isinstance(error, RuntimeError) and "alloc" not in text and "out of memory" not in text:
+        if not is_out_of_memory(error):
             raise
         return _tell(OUT_OF_MEMORY, 1)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         return _tell(f"{where}{error.strerror or error}", 1)
+
+
+def _terminate(number: int, _frame) -> None:
+    """SIGTERM ends a command as Ctrl-C does, so that temporary files go."""
+    raise KeyboardInterrupt(number)
 
 
 def tell(text: str) -> None:

@@ -23,6 +23,14 @@ def printable(text: object) -> str:
     )
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether error says that memory could not be had. torch says so with a RuntimeError."""
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and ("alloc" in text or "out of memory" in text)
+    )
+
+
 def cannot_open(path: object, error: OSError, cure: str = "") -> UserError:
     """The UserError for a file that the user named and that cannot be opened."""
     reasons = {
@@ -31,4 +39,4 @@ def cannot_open(path: object, error: OSError, cure: str = "") -> UserError:
         errno.EISDIR: "this is a folder, expected a file",
     }
     reason = reasons.get(error.errno, error.strerror or str(error))
-    return UserError(f"{path}: {reason}" + (f"; {cure}" if cure else ""))
+    return UserError(f"{printable(path)}: {reason}" + (f"; {cure}" if cure else ""))

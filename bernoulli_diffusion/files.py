@@ -5,6 +5,13 @@ import os
 import secrets
 from pathlib import Path
 
+from .errors import RunError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
 PREFIX = ".tmp-"
 
 
@@ -43,6 +50,27 @@ def write_atomically(path: str | os.PathLike, data: bytes) -> None:
     """Write data to path such that path is the old file or the new one; see open_atomically."""
     with open_atomically(path) as file:
         file.write(data)
+
+
+@contextlib.contextmanager
+def lock(folder: str | os.PathLike):
+    """Keeps other processes from writing into folder; ends with the process, however that ends.
+
+    Raises RunError if another one has it. Does nothing where the system has no such locks.
+    """
+    if fcntl is None:
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # some network file systems have none
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise RunError(f"{folder}: another process is training there") from None
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def remove_stray_temporaries(folder: str | os.PathLike) -> None:

@@ -72,13 +72,11 @@ def end(trainer: Trainer) -> str:
         )
     )
     lines.append(f"time       {trainer.seconds():.1f} s")
-    last = f"model_epoch_{trainer.epoch}.pt"
-    best = results["best_epoch"]
-    by = "val" if results["has_val"] else "train"
-    lines.append(f"best       model_best.pt is epoch {best}, by the bound on {by}")
-    name = "model_best.pt" if best == trainer.epoch else last
-    path = trainer.results_dir / "checkpoints" / name
-    lines.append(f"next       python generate.py {shlex.quote(str(path))} 10")
+    best, by = results["best_epoch"], "val" if results["has_val"] else "train"
+    if best is not None:
+        path = trainer.results_dir / "checkpoints" / "model_best.pt"
+        lines.append(f"best       epoch {best}, by the bound on {by}: model_best.pt")
+        lines.append(f"next       python generate.py {shlex.quote(str(path))} 10")
     return "\n".join(lines)
 
 

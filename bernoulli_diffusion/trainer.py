@@ -20,10 +20,11 @@ from .architecture import build, try_out
 from .command_line import tell
 from .data import Batches
 from .diffusion import Diffusion
-from .errors import RunError
-from .files import remove_stray_temporaries, write_atomically
+from .errors import RunError, printable
+from .files import lock, remove_stray_temporaries, write_atomically
 from .forward_process import BernoulliProcess
 from .interrupt import Interrupt, Interrupted
+from .likelihood import Estimate
 from .noise import Noise, derive_seed
 from .run_folder import RunFolder
 from .sampling import trajectory
@@ -99,12 +100,14 @@ class Trainer:
         self.results_dir = results_dir
         for diffusion, key in ((self.diffusion, "weights"), (self.averaged, "averaged_weights")):
             diffusion.reverse_model.load_state_dict(saved[key])
-        self.optimizer.load_state_dict(saved["optimizer"])
+        # the settings of AdamW are the config's, whatever the file says
+        moments = {"state": saved["optimizer"]["state"]}
+        self.optimizer.load_state_dict(self.optimizer.state_dict() | moments)
         self.step, self._epoch_losses = saved["step"], list(saved["epoch_losses"])
         self.best_bound = saved["best_bound"]
         self.validations_without_progress = saved["validations_without_progress"]
         self.seconds_before = saved["seconds"]
-        self.results = json.loads(saved["results"])
+        self.results |= json.loads(saved["results"])
 
     # ------------------------------------------------------------------------------- sizes
 
@@ -141,31 +144,36 @@ class Trainer:
         self.started = self._last_saved = time.monotonic()
         if self.results_dir is None:
             self.results_dir = new_results_dir(self.folder.path)
-        self.results["status"] = "running"
-        self._write_sources()
-        remove_stray_temporaries(self.results_dir)
-        remove_stray_temporaries(self.results_dir / "checkpoints")
-        with Interrupt() as interrupt, self._progress_bar() as self.bar:
+        self.results |= {"status": "running", "final_bound": None}
+        with lock(self.results_dir), Interrupt() as interrupt, self._progress_bar() as self.bar:
+            remove_stray_temporaries(self.results_dir)
+            remove_stray_temporaries(self.results_dir / "checkpoints")
+            self._write_sources()
+            self.write_results()
             try:
-                reason = self._run(interrupt)
-                self.measure_final_bound(interrupt)
-                self.draw_reverse_process(interrupt)
-            except Interrupted as stop:
-                self._close(f"stopped by {stop}")
-                raise
+                try:
+                    reason = self._run(interrupt)
+                    self.measure_final_bound(interrupt)
+                    self.draw_reverse_process(interrupt)
+                except Interrupted as stop:
+                    self._close(f"stopped by {stop}")
+                    raise
+                self._close(reason)
             except RunError as error:
                 self.results["status"] = f"failed: {error}"
                 self.write_results()
                 raise
-            self._close(reason)
         return self.results_dir
 
     def _close(self, status: str) -> None:
-        """Bring everything in the results folder up to date for the last time."""
+        """Bring everything in the results folder up to date for the last time.
+
+        results.json comes last: if it says that the run is finished, all the rest is there.
+        """
         self.results["status"] = status
         self.save()
-        self.write_results()
         self.draw_progress()
+        self.write_results()
 
     def _run(self, interrupt: Interrupt) -> str:
         """Alternate training steps, validations and checkpoints. Returns why it ended.
@@ -277,13 +285,7 @@ class Trainer:
     def validate(self, interrupt: Interrupt) -> None:
         """Measure the averaged weights, note it, keep the best, bring results and pictures up to date."""
         self.look_at_losses()
-        bounds = self.validator.bounds(self.averaged, interrupt.poll)
-        for name, bound in bounds.items():
-            if bound is not None and not math.isfinite(bound.bits):
-                raise RunError(
-                    f"step {self.step}: the bound on {name} is {bound.bits}: the network's log-odds"
-                    " are not finite; try a smaller training.lr"
-                )
+        bounds = self._measure_bounds(interrupt)
         samples = self.validator.draw(self.averaged, interrupt.poll)
         shares = self.validator.proportions(samples)
         results = self.results
@@ -304,14 +306,27 @@ class Trainer:
             self.draw_progress()
         self._report()
 
+    def _measure_bounds(self, interrupt: Interrupt, times: int = 1) -> dict[str, Estimate | None]:
+        bounds = self.validator.bounds(self.averaged, interrupt.poll, times)
+        for name, bound in bounds.items():
+            if bound is not None and not math.isfinite(bound.bits + bound.standard_error):
+                raise RunError(
+                    f"step {self.step}: the bound on {name} is {bound.bits}: the network's log-odds"
+                    " are not finite; try a smaller training.lr"
+                )
+        return bounds
+
     def measure_final_bound(self, interrupt: Interrupt) -> None:
         """The averaged weights' bound once more, four times as precisely as at each validation."""
-        bounds = self.validator.bounds(self.averaged, interrupt.poll, FINAL_DRAWS)
+        bounds = self._measure_bounds(interrupt, FINAL_DRAWS)
         self.results["final_bound"] = {
             name: bound and bound._asdict() for name, bound in bounds.items()
         }
 
     def _keep_best(self, bound: float) -> None:
+        """Keep the weights with the best bound in model_best.pt. Untrained ones do not compete."""
+        if self.step == 0:
+            return
         if bound < self.best_bound:
             self.best_bound, self.validations_without_progress = bound, 0
             self.results["best_epoch"] = self.epochs_done
@@ -352,7 +367,7 @@ class Trainer:
             self._print(line)
 
     def warn(self, message: str) -> None:
-        self._print(f"warning: {message}")
+        self._print(f"warning: {printable(message)}")
 
     def _print(self, line: str) -> None:
         with tqdm.external_write_mode(file=sys.stderr):  # above the bar
@@ -436,11 +451,11 @@ class Trainer:
         older = [p for p in checkpoint.by_age(folder) if p != path]
         for old in older:
             if "_step_" in old.name:
-                old.unlink()
+                old.unlink(missing_ok=True)
         if keep := self.training.keep_checkpoints:
             ends = [p for p in older if "_step_" not in p.name]
             for old in ends[: max(0, len(ends) + at_end - keep)]:
-                old.unlink()
+                old.unlink(missing_ok=True)
         return path
 
     def _write_sources(self) -> None:

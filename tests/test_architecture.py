@@ -1,7 +1,5 @@
 """The user's reverse_model.py: how it is found, run and tried, and how its mistakes are told."""
 
-# ruff: noqa: E501  the tables of messages have a line for each
-
 import copy
 import dataclasses
 import inspect

@@ -304,15 +304,14 @@ def test_a_step_is_a_function_of_seed_and_number(run_dir):
 
 @pytest.fixture
 def scripted(monkeypatch):
-    """Make the validations measure given bounds on val, in this order."""
+    """Make the validations measure given bounds on val, in this order, and then the last again."""
 
     def script(trained: Trainer, bounds: list[float]) -> None:
-        todo = iter(bounds)
-        monkeypatch.setattr(
-            trained.validator,
-            "bounds",
-            lambda *_: {"train": Estimate(7.0, 0.1), "val": Estimate(float(next(todo)), 0.1)},
-        )
+        def measure(*_):
+            val = float(bounds.pop(0) if len(bounds) > 1 else bounds[0])
+            return {"train": Estimate(7.0, 0.1), "val": Estimate(val, 0.1)}
+
+        monkeypatch.setattr(trained.validator, "bounds", measure)
 
     return script
 
@@ -492,6 +491,11 @@ def test_what_is_noted_at_a_validation(run_dir):
     error = told["bound"]["train_standard_error"][0]
     assert told["bound"]["train"][0] == pytest.approx(8, abs=4.5 * error)
     assert [len(strings) for strings in told["examples_per_epoch"]] == [7, 7, 7]
+    for name in ("train", "val"):  # the last one once more, from 16 times as many draws
+        final, error = told["final_bound"][name].values()
+        last, last_error = (told["bound"][key][-1] for key in (name, f"{name}_standard_error"))
+        assert error == pytest.approx(last_error / 4, rel=0.35)
+        assert final == pytest.approx(last, abs=4.5 * math.hypot(error, last_error))
     shares = told["proportions"]
     assert [sum(s) for s in zip(*shares.values(), strict=True)] == pytest.approx([1, 1, 1])
     assert told["data"]["val_lines_in_train"] == 1
