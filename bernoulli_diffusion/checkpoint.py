@@ -93,7 +93,9 @@ def load(path: Path) -> dict:
             " and is not opened"
         ) from None
     except Exception as error:  # whatever the unpickler says of a damaged file
-        raise UserError(printable(f"{path}: not a sound checkpoint: {_first_line(error)}")) from None
+        raise UserError(
+            printable(f"{path}: not a sound checkpoint: {_first_line(error)}")
+        ) from None
     problem = _find_problem(checkpoint, size)
     if problem:
         raise UserError(printable(f"{path}: {problem}"))
@@ -143,8 +145,8 @@ def _nesting(data: bytes) -> int:
         if name.endswith("GET"):
             depth = memo[int(argument)]
         deepest = max(deepest, depth)
-        for kind in opcode.stack_after:
-            stack.append(None if kind is pickletools.markobject else depth)
+        after = opcode.stack_after
+        stack += [None if kind is pickletools.markobject else depth for kind in after]
     return deepest
 
 
@@ -180,8 +182,9 @@ def _find_problem(checkpoint, size: int) -> str | None:
     if math.isnan(checkpoint["best_bound"]):
         return "not a sound checkpoint: best_bound is not a number"
     source = checkpoint["reverse_model_source"]
-    if hashlib.sha256(source.encode("utf-8", "surrogatepass")).hexdigest() != (
-        checkpoint["reverse_model_sha256"]
+    if (
+        hashlib.sha256(source.encode("utf-8", "surrogatepass")).hexdigest()
+        != (checkpoint["reverse_model_sha256"])
     ):
         return "not a sound checkpoint: reverse_model_sha256 does not fit its source"
     return None

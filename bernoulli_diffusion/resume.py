@@ -143,7 +143,9 @@ def _is_history(results: dict, epoch: int, trainer: Trainer) -> bool:
 
 def _are_numbers(values: list, count: int) -> bool:
     """Whether values are count finite numbers."""
-    return len(values) == count and all(type(v) in (int, float) and math.isfinite(v) for v in values)
+    return len(values) == count and all(
+        type(v) in (int, float) and math.isfinite(v) for v in values
+    )
 
 
 def _are_examples(strings, trainer: Trainer) -> bool:
@@ -152,7 +154,9 @@ def _are_examples(strings, trainer: Trainer) -> bool:
     return (
         type(strings) is list
         and len(strings) == count
-        and all(type(s) is str and len(s) == trainer.length and set(s) <= {"0", "1"} for s in strings)
+        and all(
+            type(s) is str and len(s) == trainer.length and set(s) <= {"0", "1"} for s in strings
+        )
     )
 
 

@@ -104,6 +104,8 @@ class Trainer:
         moments = {"state": saved["optimizer"]["state"]}
         self.optimizer.load_state_dict(self.optimizer.state_dict() | moments)
         self.step, self._epoch_losses = saved["step"], list(saved["epoch_losses"])
+        if self.step:
+            self._set_learning_rate(self.step - 1)  # of the last step
         self.best_bound = saved["best_bound"]
         self.validations_without_progress = saved["validations_without_progress"]
         self.seconds_before = saved["seconds"]
@@ -226,12 +228,15 @@ class Trainer:
             decay = (1 + math.cos(math.pi * step / self.total_steps)) / 2
         return self.training.lr * warmup * decay
 
+    def _set_learning_rate(self, step: int) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate(step)
+
     def train_step(self) -> None:
         """One gradient step. All its random numbers are a function of (seed, step)."""
         torch.manual_seed(derive_seed(self.training.seed, STEP, self.step))
         model = self.diffusion.reverse_model
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate(self.step)
+        self._set_learning_rate(self.step)
         x_0 = self.batches.batch(self.step)  # (B, L)
         loss = self.diffusion.loss(x_0, self.config.model.num_sample_steps)
         self.optimizer.zero_grad(set_to_none=True)

@@ -353,6 +353,15 @@ def test_without_val(call, tmp_path):
     assert {"loss_curve.png", "validation.png"} <= {path.name for path in results_dir.iterdir()}
 
 
+def test_a_time_budget_that_is_over_before_the_first_step(call, tmp_path):
+    outcome = call(TRAIN, make_run(tmp_path / "run"), "--set", "training.max_minutes=1e-9")
+    assert outcome.code == 0
+    assert "1e-09 minutes are over (training.max_minutes)" in outcome.stderr
+    assert "None" not in outcome.stderr
+    checkpoint = Path(outcome.stdout.strip()) / "checkpoints" / "model_epoch_0.pt"
+    assert call(GENERATE, checkpoint, 3).code == 0
+
+
 def test_accepted_files(call, tmp_path):
     """Windows line ends, a byte-order mark, no last newline; no config.yaml at all."""
     run_dir = make_run(tmp_path / "run", config_yaml=None)

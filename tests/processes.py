@@ -1,0 +1,188 @@
+"""train.py and generate.py in processes of their own, without the seconds that importing torch takes.
+
+A server that has imported everything forks a process for each command (multiprocessing's forkserver).
+From there on it is what a shell starts: signals, exit codes and sudden deaths are real.
+"""
+
+import contextlib
+import itertools
+import json
+import multiprocessing
+import os
+import runpy
+import sys
+import threading
+from pathlib import Path
+
+import torch
+
+from bernoulli_diffusion import trainer, validator
+
+ROOT = Path(__file__).parent.parent
+_context = multiprocessing.get_context("forkserver")
+_context.set_forkserver_preload(
+    ["bernoulli_diffusion.resume", "bernoulli_diffusion.reports", "bernoulli_diffusion.plots"]
+)
+
+TRAIN = [format(number, "04b") * 2 for number in range(16)]
+CONFIG = """\
+model: {T: 20, reverse_model: {width: 8, num_blocks: 1, dropout: 0.1}}
+training: {epochs: 6, num_val_samples: 20, num_bound_draws: 64, warmup_steps: 2, num_examples: 3,
+  validate_every_n_epochs: 2, save_every_n_epochs: 1}
+data: {batch_size: 4}
+"""
+TIMINGS = {"seconds"}
+
+# What a run does, by a letter, and the method with which that begins.
+PHASES = {
+    "t": (trainer.Trainer, "train_step"),
+    "s": (trainer.Trainer, "save"),
+    "v": (trainer.Trainer, "_measure_bounds"),
+    "g": (validator.Validator, "draw"),
+    "d": (trainer.Trainer, "draw_progress"),
+    "f": (trainer.Trainer, "draw_reverse_process"),
+}
+
+
+def make_run(run_dir: Path, **files: str) -> Path:
+    """A run folder with a dozen seconds' worth of everything in a second."""
+    files = {"train": TRAIN, "val": [*TRAIN[:1], "00000001", "11111110"]} | files
+    run_dir.mkdir(parents=True)
+    (run_dir / "config.yaml").write_text(CONFIG)
+    for name, lines in files.items():
+        (run_dir / f"{name}.txt").write_text("".join(f"{line}\n" for line in lines))
+    return run_dir
+
+
+class Command:
+    """A running `python script arguments`; its streams go to files in folder."""
+
+    def __init__(self, folder: Path, script: str, *arguments: object, prepare=None, given=()):
+        folder.mkdir(parents=True, exist_ok=True)
+        self.streams = [folder / "stdout", folder / "stderr"]
+        os.environ["OMP_NUM_THREADS"] = "1"
+        self.process = _context.Process(
+            target=_run,
+            args=(
+                script,
+                [str(a) for a in arguments],
+                list(map(str, self.streams)),
+                prepare,
+                given,
+            ),
+        )
+        self.process.start()
+        self.pid = self.process.pid
+
+    def wait(self, timeout: float = 60) -> int:
+        """The exit code; negative for a signal that nobody handled."""
+        self.process.join(timeout)
+        assert self.process.exitcode is not None, "still running"
+        return self.process.exitcode
+
+    @property
+    def stdout(self) -> str:
+        return self.streams[0].read_text()
+
+    @property
+    def stderr(self) -> str:
+        return self.streams[1].read_text()
+
+
+def _run(script: str, arguments: list[str], streams: list[str], prepare, given) -> None:
+    for number, path in enumerate(streams, start=1):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666), number)
+    sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)  # noqa: SIM115
+    torch.set_num_threads(1)
+    if prepare:
+        prepare(*given)
+    sys.argv = [script, *arguments]
+    runpy.run_path(str(ROOT / script), run_name="__main__")
+
+
+def when(begins) -> None:
+    """Call begins(letter, times) whenever a phase begins for the times-th time."""
+
+    def wrap(letter: str, method, count):
+        def wrapped(*arguments):
+            begins(letter, next(count))
+            return method(*arguments)
+
+        return wrapped
+
+    for letter, (owner, name) in PHASES.items():
+        setattr(owner, name, wrap(letter, getattr(owner, name), itertools.count(1)))
+
+
+def record(path: str) -> None:
+    """Prepares a command to write the letter of each phase to a file."""
+
+    def begins(letter: str, _times: int) -> None:
+        with open(path, "a") as file:
+            file.write(letter)
+
+    when(begins)
+
+
+def strike(letter: str, times: int, number: int, delay: float = 0.0, repeats: int = 1) -> None:
+    """Prepares a command to get a signal, a delay after a phase has begun for the times-th time."""
+
+    def kill() -> None:
+        for _ in range(repeats):
+            os.kill(os.getpid(), number)
+
+    def begins(*phase: object) -> None:
+        if phase == (letter, times):
+            threading.Timer(delay, kill).start() if delay else kill()
+
+    when(begins)
+
+
+def only_results_dir(run_dir: Path) -> Path:
+    [path] = (run_dir / "results").iterdir()
+    return path
+
+
+def without_timings(value):
+    """The same without what differs between two runs of one computation: times, and where it ran."""
+    if isinstance(value, dict):
+        return {k: without_timings(v) for k, v in value.items() if k not in TIMINGS}
+    if isinstance(value, str):
+        with contextlib.suppress(ValueError):
+            parsed = json.loads(value)
+            return without_timings(parsed) if isinstance(parsed, dict) else value
+    if isinstance(value, (list, tuple)):
+        return [without_timings(v) for v in value]
+    return value
+
+
+def assert_identical(a, b, name: str = "") -> None:
+    """Equal to the last bit, tensors too."""
+    if isinstance(a, dict):
+        assert a.keys() == b.keys(), name
+        for key in a:
+            assert_identical(a[key], b[key], f"{name}.{key}")
+    elif isinstance(a, list):
+        assert len(a) == len(b), name
+        for index, (x, y) in enumerate(zip(a, b, strict=True)):
+            assert_identical(x, y, f"{name}[{index}]")
+    elif isinstance(a, torch.Tensor):
+        assert a.dtype == b.dtype, name
+        assert torch.equal(a, b), name
+    else:
+        assert a == b, name
+
+
+def outcome(results_dir: Path) -> dict:
+    """All that a finished run has left behind, without timings."""
+    checkpoints = sorted((results_dir / "checkpoints").iterdir())
+    files = {
+        path.name: without_timings(torch.load(path, weights_only=True)) for path in checkpoints
+    }
+    files["results.json"] = without_timings(json.loads((results_dir / "results.json").read_text()))
+    files["config.yaml"] = (results_dir / "config.yaml").read_text()
+    files["reverse_model.py"] = (results_dir / "reverse_model.py").read_text()
+    files["names"] = sorted(str(p.relative_to(results_dir)) for p in results_dir.rglob("*"))
+    for name in ("reverse_process.gif", "sample_evolution_throughout_training.gif"):
+        files[name] = (results_dir / name).read_bytes()
+    return files
