@@ -427,3 +427,29 @@ def test_the_config_is_the_kept_one(run_dir, monkeypatch):
     stopped(run_dir, monkeypatch, 5)
     (run_dir / "config.yaml").write_text(CONFIG.replace("epochs: 6", "epochs: 1"))
     assert go_on(run_dir).training.epochs == 6
+
+
+SHARED = """\
+from torch import nn
+
+class ReverseModel(nn.Module):
+    def __init__(self, sequence_length, T):
+        super().__init__()
+        self.first, self.second = (nn.Linear(sequence_length, sequence_length) for _ in range(2))
+        self.second.weight = self.first.weight
+
+    def forward(self, x_t, t):
+        return self.second(self.first(x_t))
+"""
+
+
+def test_a_network_with_shared_weights(run_dir, monkeypatch):
+    """Makes more parameters than there are weights in its checkpoint, which is no reason to refuse."""
+    (run_dir / "reverse_model.py").write_text(SHARED)
+    (run_dir / "config.yaml").write_text(
+        CONFIG.replace("{width: 8, num_blocks: 1, dropout: 0.1}", "{}")
+    )
+    stopped(run_dir, monkeypatch, 5)
+    go_on(run_dir).train()
+    path = find_results_dir(run_dir) / "checkpoints" / "model_best.pt"
+    checkpoint.restore(checkpoint.load(path), path)
