@@ -53,7 +53,9 @@ class Time(nn.Module):
     def __init__(self, T: int, features: int, num_frequencies: int = 16):
         super().__init__()
         self.T = T
-        self.register_buffer("frequencies", torch.tensor([math.pi * k for k in range(num_frequencies)]))
+        self.register_buffer(
+            "frequencies", torch.tensor([math.pi * k for k in range(num_frequencies)])
+        )
         self.layer = nn.Linear(num_frequencies, features)
 
     def forward(self, t: Tensor) -> Tensor:
