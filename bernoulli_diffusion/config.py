@@ -328,8 +328,9 @@ def _range_error(name: str, value, metadata) -> str | None:
 
 
 def _suggestion(word: str, known) -> str:
-    near = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
-    return f"; did you mean {near[0]}?" if near else f"; known: {', '.join(known)}"
+    by_lower = {name.lower(): name for name in known}  # t for T
+    near = difflib.get_close_matches(word.lower(), list(by_lower), n=1, cutoff=0.5)
+    return f"; did you mean {by_lower[near[0]]}?" if near else f"; known: {', '.join(known)}"
 
 
 def _read_into(config: Config, node: yaml.Node | None, reader: _Reader) -> None:

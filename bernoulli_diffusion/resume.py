@@ -166,7 +166,11 @@ def _last_checkpoint(results_dir: Path) -> tuple[Path, dict]:
         raise UserError(
             f"{results_dir}: no checkpoint to resume from (checkpoints/model_epoch_*.pt)"
         )
-    return paths[-1], checkpoint.load(paths[-1])
+    try:
+        return paths[-1], checkpoint.load(paths[-1])
+    except UserError as error:
+        cure = f"; remove it to go on from {paths[-2]}" if len(paths) > 1 else ""
+        raise UserError(f"{error}{cure}") from None
 
 
 def _refuse_conflicts(kept: Config, asked: Config, path: Path) -> None:

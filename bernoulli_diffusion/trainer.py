@@ -271,6 +271,7 @@ class Trainer:
             if len(self._epoch_losses) == self.batches.steps_per_epoch:
                 self.results["losses"].append(sum(self._epoch_losses) / len(self._epoch_losses))
                 self._epoch_losses = []
+        self.bar.set_description_str(f"epoch {self.epoch}/{self.training.epochs}", refresh=False)
         self.bar.set_postfix_str(f"loss {rows[-1][0]:.3f} bits" + self._last_validation())
 
     def _divergence_message(self, step: int, loss: float, norm: float) -> str:
@@ -364,7 +365,6 @@ class Trainer:
         )
 
     def _report(self) -> None:
-        self.bar.set_description_str(f"epoch {self.epoch}/{self.training.epochs}")
         if self.bar.disable and not self.quiet:
             left = self.seconds() * (self.total_steps / max(1, self.step) - 1)
             time_left = f", about {left:.0f} s left" if 0 < self.step < self.total_steps else ""

@@ -453,3 +453,13 @@ def test_a_network_with_shared_weights(run_dir, monkeypatch):
     go_on(run_dir).train()
     path = find_results_dir(run_dir) / "checkpoints" / "model_best.pt"
     checkpoint.restore(checkpoint.load(path), path)
+
+
+def test_a_damaged_last_checkpoint_names_the_one_before(run_dir):
+    results_dir = start(run_dir).train()
+    before, last = checkpoint.by_age(results_dir / "checkpoints")[-2:]
+    last.write_bytes(last.read_bytes()[:-100])
+    with pytest.raises(UserError, match=f"remove it to go on from {before}"):
+        go_on(run_dir)
+    last.unlink()
+    assert go_on(run_dir).step > 0
