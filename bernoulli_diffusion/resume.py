@@ -15,9 +15,14 @@ from .run_folder import RunFolder, read_run_folder
 from .trainer import Trainer
 
 # What may be changed when a run is resumed: when it ends and what is kept, not what is computed.
-FREE = {"epochs", "max_minutes", "patience", "save_every_n_epochs", "save_every_minutes"}
-FREE |= {"keep_checkpoints"}
-
+FREE = {
+    "epochs",
+    "max_minutes",
+    "patience",
+    "save_every_n_epochs",
+    "save_every_minutes",
+    "keep_checkpoints",
+}
 
 DAMAGED = (ValueError, KeyError, TypeError, RecursionError)  # what reading strange JSON may raise
 
@@ -74,12 +79,7 @@ def resume(
     problem = _find_problem(saved, trainer)
     if problem:
         raise UserError(f"{path}: not a sound checkpoint: {problem}")
-    for model, key in (
-        (trainer.diffusion.reverse_model, "weights"),
-        (trainer.averaged.reverse_model, "averaged_weights"),
-    ):
-        checkpoint.load_weights(model, saved[key], path)
-    trainer.resume(results_dir, saved)
+    trainer.resume(path, saved)
     if not is_finished(results_dir):  # it was killed while it wrote the last files
         trainer.results["status"] = "running"
     return trainer

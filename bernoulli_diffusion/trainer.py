@@ -95,11 +95,14 @@ class Trainer:
         self.results_dir: Path | None = None
         self.bar = tqdm(disable=True)
 
-    def resume(self, results_dir: Path, saved: dict) -> None:
-        """Go on in results_dir from a loaded checkpoint, as if the run had never stopped."""
-        self.results_dir = results_dir
+    def resume(self, path: Path, saved: dict) -> None:
+        """Go on from a checkpoint, saved, that was loaded from path, as if the run had never stopped.
+
+        Raises UserError if its weights do not fit the network.
+        """
+        self.results_dir = path.parent.parent
         for diffusion, key in ((self.diffusion, "weights"), (self.averaged, "averaged_weights")):
-            diffusion.reverse_model.load_state_dict(saved[key])
+            checkpoint.load_weights(diffusion.reverse_model, saved[key], path)
         # the settings of AdamW are the config's, whatever the file says
         moments = {"state": saved["optimizer"]["state"]}
         self.optimizer.load_state_dict(self.optimizer.state_dict() | moments)
