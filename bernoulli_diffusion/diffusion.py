@@ -6,6 +6,8 @@ Nothing here knows which process it serves.
 import torch
 from torch import Tensor, nn
 
+from .noise import rand_like
+
 
 def stratified(count: int, device: torch.device | str = "cpu") -> Tensor:
     """(count,) numbers, one uniform in each of count equal parts of [0, 1], in random order."""
@@ -61,9 +63,10 @@ class Diffusion:
 
         All times of the batch are strata of one draw. Uses torch's random state. Returns a scalar.
         """
-        x_0 = x_0.repeat(num_sample_steps, 1)  # (B * num_sample_steps, L)
+        if num_sample_steps > 1:
+            x_0 = x_0.repeat(num_sample_steps, 1)  # (B * num_sample_steps, L)
         u_t = stratified(len(x_0), x_0.device)
-        return self.one_t_estimate(x_0, u_t, torch.rand_like(x_0)).mean()
+        return self.one_t_estimate(x_0, u_t, rand_like(x_0)).mean()
 
     def reverse_step(self, x_t: Tensor, t: Tensor, r: Tensor, u: Tensor) -> Tensor:
         """Draw x_r ~ p(x_r | x_t): one network call. t, r: (B,); u: (B, L) uniform."""
