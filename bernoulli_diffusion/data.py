@@ -1,22 +1,35 @@
 """Text files <-> packed bits. Only this file knows the format: one string of 0 and 1 a line.
 
 Bits stay packed, one bit a bit, in the order of numpy.packbits, and are unpacked a batch at a time.
+Whatever goes through all strings goes piece by piece, so that they may be more than the memory holds.
 """
 
 import codecs
+import contextlib
+import functools
 import hashlib
+import itertools
+import math
+import mmap
+import os
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import embedding
 
-from .errors import UserError, cannot_open, printable
-from .noise import derive_seed
+from .errors import RunError, UserError, cannot_open, printable
+from .noise import GOLDEN, derive_seed, mix
 
 CHUNK_BYTES = 1 << 18  # what fits into a core's cache is read fastest
+IN_MEMORY_BYTES = 1 << 28  # packed strings of more bytes are mapped from a file
+QUESTION_BYTES = 1 << 24  # of packed strings that are sought at a time
 MAX_LENGTH = 1_000_000
 SLACK = 8
+ROUNDS = 8  # of Permutation; with fewer, orders of a few dozen strings are visibly uneven
 
 
 class BitStrings:
@@ -43,41 +56,97 @@ class BitStrings:
         digest.update(np.ascontiguousarray(self.packed).data)
         return digest.hexdigest()
 
-    def keys(self) -> np.ndarray:
-        """(N,) one comparable key a string: an integer for L <= 64, else raw bytes."""
+    @functools.cached_property
+    def ones(self) -> np.ndarray:
+        """(L,) int64: how many strings have a 1 there."""
+        depth = min(255, -(-CHUNK_BYTES // self.length))  # sums of 255 bits fit into a byte
+        width = -(-CHUNK_BYTES // (depth * self.length))
+        total = np.zeros(self.length, np.int64)
+        for piece in self.pieces(depth * width):
+            bits = piece.bits()
+            if len(bits) == depth * width:  # long rows are added fastest: width strings in each
+                bits = bits.reshape(depth, -1).sum(axis=0, dtype=np.uint8).reshape(width, -1)
+            total += bits.sum(axis=0, dtype=np.int64)
+        return total
+
+    def pieces(self, rows: int) -> Iterator["BitStrings"]:
+        """The strings in their order, so many at a time."""
+        for first in range(0, len(self), rows):
+            yield BitStrings(self.packed[first : first + rows], self.length)
+
+    def words(self) -> np.ndarray:
+        """(N, ceil(L / 64)) int64: 64 bits in each, and zeros behind the last."""
         width = self.packed.shape[1]
-        if width > 8:
-            return np.ascontiguousarray(self.packed).view(f"V{width}")[:, 0]
-        size = 1 << (width - 1).bit_length()  # 1, 2, 4 or 8 bytes
-        padded = np.zeros((len(self.packed), size), np.uint8)
+        padded = np.zeros((len(self), -(-width // 8) * 8), np.uint8)
         padded[:, :width] = self.packed
-        return padded.view(f"u{size}")[:, 0]
+        return padded.view(np.int64)
+
+
+class Distinct:
+    """The different ones among some strings, in the order of a 64-bit hash.
+
+    words: (D, ceil(L / 64)) int64, BitStrings.words of them; keys: (D,) uint64, their hashes, all
+    different and rising; number: (N,) which of them each of the strings is.
+    """
+
+    def __init__(self, strings: BitStrings):
+        words = strings.words()
+        for seed in itertools.count():  # until no two have the same hash: at once, unless by malice
+            keys = _hash(words, seed)
+            order = np.argsort(keys)
+            self.keys = keys[order]
+            is_first = np.append(True, self.keys[1:] != self.keys[:-1])[: len(order)]
+            self.keys, self.words = self.keys[is_first], words[order[is_first]]
+            self.number = np.empty_like(order)
+            self.number[order] = is_first.cumsum() - 1
+            if (self.words[self.number] == words).all():
+                break
+        self.seed = seed
+        # how keys begin; with 8 places for each, few hashes begin so by chance
+        self._shift = np.uint64(64 - (8 * len(self.keys)).bit_length())
+        self._begins = np.zeros(1 << int(64 - self._shift), bool)
+        self._begins[self.keys >> self._shift] = True
+
+    def find(self, strings: BitStrings) -> np.ndarray:
+        """(M,) int64: numbers of those that stand in strings, in no order, with repetitions."""
+        words = strings.words()
+        keys = _hash(words, self.seed)
+        likely = np.flatnonzero(self._begins[keys >> self._shift])
+        number = np.minimum(self.keys.searchsorted(keys[likely]), len(self.keys) - 1)
+        return number[(self.words[number] == words[likely]).all(axis=1)]
+
+
+def _hash(words: np.ndarray, seed: int) -> np.ndarray:
+    """(N,) uint64, a function of words (N, W). One word: different for different words."""
+    salt = mix(torch.arange(words.shape[1]) * GOLDEN + seed)  # (W,)
+    return mix(torch.from_numpy(words) + salt).sum(dim=1).numpy().view(np.uint64)
 
 
 class Membership:
-    """Which strings stand in a given set. Built by one sort, asked by binary search."""
+    """Which strings stand in a given set: exact, and with nothing prepared or kept of the set's size.
+
+    A question goes through the whole set, piece by piece: some hundredths of a microsecond a string.
+    """
 
     def __init__(self, strings: BitStrings):
-        self.sorted_keys = np.sort(_sortable(strings.keys()))
+        self.strings = strings
 
     def contains(self, strings: BitStrings) -> np.ndarray:
         """(N,) bool: is each string in the set?"""
-        keys = _sortable(strings.keys())
-        position = np.searchsorted(self.sorted_keys, keys)
-        position[position == len(self.sorted_keys)] = 0
-        return self.sorted_keys[position] == keys
+        rows = -(-QUESTION_BYTES // strings.packed.shape[1])
+        return np.concatenate([np.zeros(0, bool), *map(self._contains, strings.pieces(rows))])
 
-
-def _sortable(keys: np.ndarray) -> np.ndarray:
-    # numpy does not order void; fixed-width bytes it does, but strips trailing zero bytes when it
-    # compares, which is harmless because all keys have the same width
-    return keys.view(f"S{keys.dtype.itemsize}") if keys.dtype.kind == "V" else keys
+    def _contains(self, strings: BitStrings) -> np.ndarray:
+        asked = Distinct(strings)
+        found = np.zeros(len(asked.keys), bool)
+        for piece in self.strings.pieces(-(-CHUNK_BYTES // self.strings.packed.shape[1])):
+            found[asked.find(piece)] = True
+        return found[asked.number]
 
 
 def count_distinct(strings: BitStrings) -> int:
     """The number of different strings."""
-    keys = np.sort(_sortable(strings.keys()))
-    return int(1 + (keys[1:] != keys[:-1]).sum()) if len(keys) else 0
+    return len(Distinct(strings).keys)
 
 
 # ---------------------------------------------------------------------------------------- reading
@@ -87,11 +156,12 @@ def read_bit_strings(path: Path) -> BitStrings:
     """Read a text file with one string of 0 and 1 a line, all of one length.
 
     Accepted besides: \\r\\n line ends, a missing last newline, empty lines at the end, a UTF-8
-    byte-order mark. Raises UserError with file, line, column and cure for anything else.
+    byte-order mark. Raises UserError with file, line, column and cure for anything else; RunError if
+    the strings are too many for memory and the disk has no room for them either.
     """
     try:
-        with open(path, "rb") as stream:
-            return _read(stream, _Parser(printable(path)))
+        with open(path, "rb") as stream, contextlib.closing(_Store(path, stream)) as store:
+            return _read(stream, _Parser(printable(path), store))
     except OSError as error:
         raise cannot_open(printable(path), error) from None
 
@@ -120,12 +190,62 @@ def _read(stream, parser: "_Parser") -> BitStrings:
     return parser.strings()
 
 
+class _Store:
+    """Where packed strings go: memory, or, if the text is large, a file that is mapped at the end.
+
+    What is mapped is as fast as memory while memory is there, and makes room when it is not. The
+    file has no name and so goes with the process. It lies beside the text, which is 8 times as large:
+    the folder for temporary files is often small, or is memory itself.
+    """
+
+    def __init__(self, path: Path, stream):
+        self._in_memory = bytearray()  # grows in place: numpy.concatenate would need all twice
+        self._file = None
+        self._num_bytes = os.fstat(stream.fileno()).st_size // 8
+        if self._num_bytes > IN_MEMORY_BYTES:
+            beside = Path(path).parent
+            self._folder = beside if os.access(beside, os.W_OK) else Path(tempfile.gettempdir())
+            with self._telling():
+                self._file = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115
+
+    def add(self, packed: np.ndarray) -> None:
+        if self._file is None:
+            self._in_memory += packed.data
+        else:
+            with self._telling():
+                self._file.write(packed.data)
+
+    def contents(self) -> np.ndarray:
+        """All bytes that were added: (n,) uint8."""
+        if self._file is None:
+            return np.frombuffer(self._in_memory, np.uint8)
+        with self._telling():
+            self._file.flush()
+            return np.frombuffer(mmap.mmap(self._file.fileno(), 0), np.uint8)
+
+    @contextlib.contextmanager
+    def _telling(self):
+        try:
+            yield
+        except OSError as error:
+            raise RunError(
+                f"{printable(self._folder)}: {error.strerror}; the packed strings need"
+                f" {self._num_bytes / 1e6:,.0f} MB there, for as long as they are in use"
+            ) from None
+
+    def close(self) -> None:
+        """Let the file go; what is mapped stays."""
+        if self._file is not None:
+            with contextlib.suppress(OSError):  # on a full disk, what could not be written before
+                self._file.close()
+
+
 class _Parser:
     """Packs lines that come chunk by chunk, and remembers what the later ones must agree with."""
 
-    def __init__(self, path: str):
+    def __init__(self, path: str, store: _Store):
         self.path = path
-        self.packed = bytearray()  # grows in place: numpy.concatenate would need everything twice
+        self.store = store
         self.length: int | None = None  # of the strings, once there is one
         self.num_lines = 0
         self.first_empty: int | None = None  # line number of the first empty line
@@ -148,7 +268,7 @@ class _Parser:
         packed = _pack(text, end, length, width)
         if packed is None:
             return False
-        self.packed += packed.data
+        self.store.add(packed)
         self.length = length
         self.num_lines += len(packed)
         return True
@@ -192,7 +312,7 @@ class _Parser:
             raise UserError(
                 f"{self.path}: the file is empty; expected one string of 0 and 1 a line"
             )
-        packed = np.frombuffer(self.packed, np.uint8).reshape(-1, -(-self.length // 8))
+        packed = self.store.contents().reshape(-1, -(-self.length // 8))
         return BitStrings(packed, self.length)
 
 
@@ -243,18 +363,62 @@ def to_text(bits: np.ndarray) -> bytes:
 # --------------------------------------------------------------------------------------- batching
 
 
+class Permutation:
+    """A random permutation of 0..n-1 that is computed where it is asked for, and not stored.
+
+    A Feistel network on the numbers x + a y, with x < a, y < b and a b just above n; its round
+    functions are tables of random numbers, about sqrt(n) of them each. The few results that are not
+    below n are permuted again until they are (Black & Rogaway 2002, "Ciphers with Arbitrary Finite
+    Domains").
+    """
+
+    def __init__(self, n: int, generator: torch.Generator):
+        self.n = n
+        self.a = math.isqrt(n - 1) + 1
+        self.b = -(-n // self.a)
+        size = ROUNDS // 2, self.b, self.a
+        # numpy, because its operations begin in half of the time that torch's take
+        self.add_to_x = torch.randint(self.a, size[:2], generator=generator).numpy()
+        self.add_to_y = torch.randint(self.b, size[::2], generator=generator).numpy()
+
+    def __call__(self, positions: np.ndarray) -> np.ndarray:
+        """What stands at positions: (m,) int64 both."""
+        y, x = np.divmod(positions, self.a)
+        for add_to_x, add_to_y in zip(self.add_to_x, self.add_to_y, strict=True):
+            x = (x + add_to_x[y]) % self.a
+            y = (y + add_to_y[x]) % self.b
+        numbers = x + self.a * y
+        outside = numbers >= self.n
+        if outside.any():
+            numbers[outside] = self(numbers[outside])
+        return numbers
+
+
 class Batches:
     """The endless stream of training batches: one permutation of the strings after another.
 
     Every batch is full. A file shorter than a batch is repeated to fill it, and the last batch of a
     pass takes its missing rows from the next pass. Batch number k is a pure function of (seed, k).
+
+    shard: (rank, world), for one of several processes: of each batch, the rows rank, rank + world,
+    rank + 2 world ... alone. All shards together are the batch.
     """
 
-    def __init__(self, strings: BitStrings, batch_size: int, seed: int, device="cpu"):
+    def __init__(
+        self,
+        strings: BitStrings,
+        batch_size: int,
+        seed: int,
+        device: torch.device | str = "cpu",
+        shard: tuple[int, int] = (0, 1),
+    ):
         self.length, self.batch_size, self.seed = strings.length, batch_size, seed
-        self.device = torch.device(device)
-        self.packed = torch.from_numpy(strings.packed).to(device)  # (N, ceil(L / 8)) uint8
-        self._shifts = torch.arange(7, -1, -1, dtype=torch.uint8, device=device)
+        self.device, self.shard = torch.device(device), shard
+        self.packed = torch.from_numpy(strings.packed)  # (N, ceil(L / 8)) uint8
+        if _fits(strings, self.device):
+            self.packed = self.packed.to(self.device)
+        self._bits_of_byte = (torch.arange(256)[:, None] >> torch.arange(7, -1, -1)) & 1  # (256, 8)
+        self._bits_of_byte = self._bits_of_byte.float().to(self.device)
         self._pass_number, self._permutation = None, None
 
     @property
@@ -262,23 +426,23 @@ class Batches:
         return -(-len(self.packed) // self.batch_size)
 
     def _row_numbers(self, k: int) -> Tensor:
-        """(batch_size,) the rows of batch k."""
-        n, start = len(self.packed), k * self.batch_size
+        """The rows of this shard of batch k."""
+        n, (rank, world) = len(self.packed), self.shard
+        first, end = k * self.batch_size, (k + 1) * self.batch_size
         if n <= self.batch_size:  # whole passes, and a random part of one more
             keys = torch.rand(-(-self.batch_size // n), n, generator=self._generator(k))
-            return keys.argsort(dim=1).flatten()[: self.batch_size]  # each pass in random order
+            rows = keys.argsort(dim=1).flatten()  # each pass in random order
+            return rows[rank : self.batch_size : world]
+        positions = np.arange(first + rank, end, world)
         parts = []
-        while start < (k + 1) * self.batch_size:
-            pass_number, offset = divmod(start, n)
-            part = self._permute(pass_number)[offset : offset + (k + 1) * self.batch_size - start]
-            parts.append(part)
-            start += len(part)
-        return torch.cat(parts)
+        for pass_number in range(first // n, (end - 1) // n + 1):
+            here = positions[positions // n == pass_number] - pass_number * n
+            parts.append(self._permute(pass_number)(here))
+        return torch.from_numpy(np.concatenate(parts))
 
-    def _permute(self, pass_number: int) -> Tensor:
+    def _permute(self, pass_number: int) -> Permutation:
         if pass_number != self._pass_number:
-            generator = self._generator(pass_number)
-            self._permutation = torch.randperm(len(self.packed), generator=generator)
+            self._permutation = Permutation(len(self.packed), self._generator(pass_number))
             self._pass_number = pass_number
         return self._permutation
 
@@ -286,8 +450,20 @@ class Batches:
         return torch.Generator().manual_seed(derive_seed(self.seed, number))
 
     def batch(self, k: int) -> Tensor:
-        """x_0 of batch k: (batch_size, L) float bits on the device."""
-        rows = self._row_numbers(k).to(self.device)
-        packed = self.packed[rows]  # (B, ceil(L / 8))
-        bits = (packed[:, :, None] >> self._shifts) & 1  # (B, ceil(L / 8), 8)
-        return bits.flatten(1)[:, : self.length].float()
+        """x_0 of batch k: (B, L) float bits on the device; B is batch_size, or the shard's part."""
+        rows = _send(self._row_numbers(k), self.packed.device)
+        packed = _send(self.packed[rows], self.device)  # (B, ceil(L / 8))
+        bits = embedding(packed.int(), self._bits_of_byte)  # (B, ceil(L / 8), 8)
+        return bits.flatten(1)[:, : self.length].contiguous()
+
+
+def _fits(strings: BitStrings, device: torch.device) -> bool:
+    """Whether strings may live on the device: a quarter of its free memory at most."""
+    if device.type == "cuda":
+        return strings.packed.nbytes <= torch.cuda.mem_get_info(device)[0] // 4
+    return strings.packed.nbytes <= IN_MEMORY_BYTES
+
+
+def _send(tensor: Tensor, device: torch.device) -> Tensor:
+    """tensor on the device; a GPU is not waited for."""
+    return tensor.to(device, non_blocking=device.type == "cuda")

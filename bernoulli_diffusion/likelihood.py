@@ -56,13 +56,6 @@ def estimate_bound(
 
 def independent_bits(train: BitStrings, strings: BitStrings) -> float:
     """Mean -log2 of strings under independent bits with the frequencies of train (plus one each)."""
-    ones = (_count_ones(train) + 1) / (len(train) + 2)  # (L,)
-    share = _count_ones(strings) / len(strings)
+    ones = (train.ones + 1) / (len(train) + 2)  # (L,)
+    share = strings.ones / len(strings)
     return float(-(share * np.log2(ones) + (1 - share) * np.log2(1 - ones)).sum())
-
-
-def _count_ones(strings: BitStrings) -> np.ndarray:
-    total = np.zeros(strings.length)
-    for first in range(0, len(strings), 1 << 16):
-        total += strings.bits(slice(first, first + (1 << 16))).sum(axis=0, dtype=np.int64)
-    return total

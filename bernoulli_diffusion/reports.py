@@ -16,6 +16,7 @@ except ImportError:  # Windows
     resource = None
 
 CHECK_STEPS = 20
+COUNTED_BYTES = 1 << 24  # of packed strings; more would take long to count the distinct ones among
 
 
 def data_warnings(trainer: Trainer) -> list[str]:
@@ -38,14 +39,15 @@ def data_warnings(trainer: Trainer) -> list[str]:
 def start(trainer: Trainer) -> str:
     """The run in a few lines: data, network, plan, baselines."""
     folder, config, baselines = trainer.folder, trainer.config, trainer.validator.baselines
+    is_small = folder.train.packed.nbytes <= COUNTED_BYTES
+    distinct = f" ({count_distinct(folder.train):,} distinct)" if is_small else ""
     val = f"{len(folder.val):,} in val.txt" if folder.val else "no val.txt"
     independent = f"{baselines['independent_train']:.3f} on train"
     if folder.val:
         independent += f", {baselines['independent_val']:.3f} on val"
     return "\n".join(
         [
-            f"data       {len(folder.train):,} strings of {trainer.length} bits"
-            f" ({count_distinct(folder.train):,} distinct), {val}",
+            f"data       {len(folder.train):,} strings of {trainer.length} bits{distinct}, {val}",
             f"network    {folder.source.path}, {trainer.num_parameters:,} parameters,"
             f" T = {config.model.T}, on {trainer.device}",
             f"plan       {config.training.epochs:,} epochs of {trainer.batches.steps_per_epoch:,} steps"

@@ -1,17 +1,21 @@
 """Text files <-> packed bits: every file that is accepted, every mistake that is told, batches."""
 
 import itertools
+import mmap
 import os
 import subprocess
 import sys
+import tempfile
 import time
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from processes import make_run
 
 from bernoulli_diffusion import data
 from bernoulli_diffusion.data import (
@@ -22,7 +26,9 @@ from bernoulli_diffusion.data import (
     read_bit_strings,
     to_text,
 )
-from bernoulli_diffusion.errors import UserError
+from bernoulli_diffusion.errors import RunError, UserError
+from bernoulli_diffusion.run_folder import read_run_folder
+from bernoulli_diffusion.trainer import Trainer
 
 CURE = (
     "write the bits without separators, 0110 and not 0,1,1,0 or 0 1 1 0"
@@ -314,6 +320,114 @@ def test_memory_is_that_of_the_packed_strings(tmp_path):
     assert peak < 1.2 * strings.packed.nbytes + buffers
 
 
+# ----------------------------------------------------------------------------- a large text
+
+
+def is_mapped(strings: BitStrings) -> bool:
+    base = strings.packed
+    while isinstance(base, np.ndarray):
+        base = base.base
+    return isinstance(getattr(base, "obj", base), mmap.mmap)
+
+
+@pytest.fixture
+def everything_is_large(monkeypatch):
+    monkeypatch.setattr(data, "IN_MEMORY_BYTES", 0)
+
+
+@pytest.mark.parametrize("length", [1, 20, 64, 65])
+def test_a_large_text_is_mapped_from_a_file(tmp_path, length, monkeypatch):
+    content = to_text(random_strings(3000, length).bits())
+    in_memory = read(tmp_path, content, 1000)
+    assert not is_mapped(in_memory)
+    monkeypatch.setattr(data, "IN_MEMORY_BYTES", len(content) // 8)
+    assert not is_mapped(read(tmp_path, content, 1000))
+    monkeypatch.setattr(data, "IN_MEMORY_BYTES", len(content) // 8 - 1)
+    mapped = read(tmp_path, content, 1000)
+    assert is_mapped(mapped)
+    assert os.listdir(tmp_path) == ["train.txt"]  # the file has no name
+    np.testing.assert_array_equal(mapped.packed, in_memory.packed)
+    assert mapped.sha256() == in_memory.sha256()
+    np.testing.assert_array_equal(mapped.ones, in_memory.ones)
+    assert Membership(mapped).contains(in_memory).all()
+    for k in (0, 7):
+        batches = [Batches(strings, 100, seed=0) for strings in (mapped, in_memory)]
+        assert batches[0].batch(k).equal(batches[1].batch(k))
+
+
+def test_a_mapped_file_lies_beside_the_text(tmp_path, monkeypatch, everything_is_large):
+    """Else where temporary files go. Not there first: that may be memory."""
+    asked, make = [], tempfile.TemporaryFile
+
+    def spy(dir):
+        asked.append(dir)
+        return make(dir=dir)
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", spy)
+    read(tmp_path, b"00001111\n")
+    assert asked == [tmp_path]
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    assert as_lines(read(tmp_path, b"00001111\n")) == ["00001111"]
+    assert asked[1:] == [Path(tempfile.gettempdir())]
+
+
+def _open_full(dir):
+    return open("/dev/full", "wb")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+@pytest.mark.parametrize("count", [2, 100_000])  # found full at the end, and on the way
+def test_no_room_for_the_mapped_file(tmp_path, monkeypatch, everything_is_large, count):
+    monkeypatch.setattr(tempfile, "TemporaryFile", _open_full)
+    with pytest.raises(RunError) as caught:
+        read(tmp_path, b"00001111\n" * count)
+    assert str(caught.value) == (
+        f"{tmp_path}: No space left on device; the packed strings need {9 * count // 8 / 1e6:,.0f} MB"
+        " there, for as long as they are in use"
+    )
+
+
+def test_mistakes_in_a_large_text(tmp_path, everything_is_large):
+    content = b"00001111\n" * 5000
+    assert mistake(tmp_path, content + b"0000 111\n", 500).startswith("5001:5: expected 0 or 1")
+    assert mistake(tmp_path, content + b"0000\n", 500).startswith("5001: 4 characters, but")
+    assert (
+        mistake(tmp_path, b"\n" * 20) == " the file is empty; expected one string of 0 and 1 a line"
+    )
+    assert os.listdir(tmp_path) == ["train.txt"]
+
+
+def test_a_large_text_takes_no_memory(tmp_path, everything_is_large):
+    path = tmp_path / "train.txt"
+    path.write_bytes(to_text(random_strings(300_000, 40).bits()))  # packed 1.5 MB
+    tracemalloc.start()
+    strings = read_bit_strings(path)
+    strings.sha256()
+    batches = Batches(strings, 100, seed=0)
+    batches.batch(0)
+    Membership(strings).contains(BitStrings(strings.packed[:10], 40))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert is_mapped(strings)
+    assert peak < data.MAX_LENGTH + 8 * data.CHUNK_BYTES
+
+
+def test_training_is_the_same_on_mapped_strings(tmp_path, monkeypatch):
+    run_dir = make_run(tmp_path / "run")
+    losses, shares = [], []
+    for limit in (data.IN_MEMORY_BYTES, 0):
+        monkeypatch.setattr(data, "IN_MEMORY_BYTES", limit)
+        folder = read_run_folder(run_dir)
+        assert is_mapped(folder.train) == is_mapped(folder.val) == (limit == 0)
+        trainer = Trainer(folder, torch.device("cpu"), quiet=True)
+        for _ in range(10):
+            trainer.train_step()
+        losses.append(torch.stack(trainer._pending))
+        shares.append(trainer.validator.proportions(trainer.validator.draw(trainer.averaged)))
+    assert losses[0].equal(losses[1])
+    assert shares[0] == shares[1]
+
+
 # ----------------------------------------------------------------------------- writing
 
 
@@ -353,11 +467,6 @@ def test_membership_and_distinct_against_sets(length):
     expected = [line in set(known) for line in asked]
     assert members.contains(from_lines(asked)).tolist() == expected
     assert count_distinct(from_lines(strings)) == len(set(strings))
-    keys = from_lines(strings).keys()
-    assert len(keys) == len(strings)
-    equal = keys[:, None] == keys
-    for a, b in itertools.combinations(range(len(strings)), 2):
-        assert equal[a, b] == (strings[a] == strings[b])
 
 
 def test_membership_leaves_the_strings_as_they_were():
@@ -372,6 +481,74 @@ def test_membership_leaves_the_strings_as_they_were():
 def test_membership_of_strings_outside_the_sorted_range():
     members = Membership(from_lines(["0100"]))
     assert members.contains(from_lines(["0000", "0100", "1111"])).tolist() == [False, True, False]
+
+
+def test_membership_of_nothing():
+    nothing = BitStrings(np.zeros((0, 1), np.uint8), 2)
+    assert Membership(from_lines(["01"])).contains(nothing).tolist() == []
+    assert Membership(nothing).contains(from_lines(["01", "00"])).tolist() == [False, False]
+    assert count_distinct(nothing) == 0
+
+
+@pytest.mark.parametrize("length", [3, 20, 64, 65, 200])
+def test_membership_piece_by_piece(length, monkeypatch):
+    """The set is gone through in many pieces, the last of them not full; so are those sought."""
+    monkeypatch.setattr(data, "CHUNK_BYTES", 100)
+    monkeypatch.setattr(data, "QUESTION_BYTES", 2000)
+    known, others = random_strings(1003, length, seed=1), random_strings(500, length, seed=2)
+    asked = BitStrings(np.concatenate([others.packed, known.packed[::-2]]), length)
+    expected = set(map(bytes, known.packed))
+    assert Membership(known).contains(asked).tolist() == [
+        bytes(x) in expected for x in asked.packed
+    ]
+
+
+@pytest.mark.parametrize("length", [20, 100])
+def test_membership_is_exact_whatever_the_hash(length, monkeypatch):
+    """With a hash of 3 bits everything collides, and with the first two seeds all are one."""
+    seeds = []
+
+    def weak_hash(words, seed):
+        seeds.append(seed)
+        return (words.sum(axis=1).view(np.uint64) * np.uint64(seed > 1)) << np.uint64(61)
+
+    monkeypatch.setattr(data, "_hash", weak_hash)
+    strings = random_strings(300, length, seed=3)
+    words = strings.words().sum(axis=1) % 8
+    asked = BitStrings(
+        strings.packed[[*(words == 1).nonzero()[0][:1], *(words == 6).nonzero()[0][:1]]], length
+    )
+    for present in (strings, BitStrings(strings.packed[1::3], length)):
+        expected = [bytes(x) in set(map(bytes, present.packed)) for x in asked.packed]
+        assert Membership(present).contains(asked).tolist() == expected
+    assert {0, 1, 2} <= set(seeds)
+    assert count_distinct(asked) == 2
+
+
+def test_one_word_has_a_hash_of_its_own():
+    keys = data._hash(distinct_strings(1 << 16, 16).words(), seed=0)
+    assert len(set(keys.tolist())) == 1 << 16
+
+
+@pytest.mark.parametrize("length", [1, 2, 8, 20, 63, 64, 65, 130, 784])
+def test_words_hold_the_bits(length):
+    strings = random_strings(5, length)
+    words = strings.words()
+    assert words.shape == (5, -(-length // 64))
+    bits = np.unpackbits(words.view(np.uint8), axis=1)
+    np.testing.assert_array_equal(bits[:, :length], strings.bits())
+    assert not bits[:, length:].any()
+
+
+@pytest.mark.parametrize("chunk_bytes", [1, 700, 5000, data.CHUNK_BYTES])
+@pytest.mark.parametrize("length", [1, 7, 20, 64, 300])
+def test_ones_are_counted(length, chunk_bytes, monkeypatch):
+    monkeypatch.setattr(data, "CHUNK_BYTES", chunk_bytes)
+    strings = random_strings(2000, length)
+    strings.packed[:1500] |= strings.packed[500:]  # different numbers in different places
+    np.testing.assert_array_equal(strings.ones, strings.bits().sum(axis=0, dtype=np.int64))
+    full = BitStrings.from_bits(np.ones((1999, length)))  # no sum of theirs overflows
+    assert full.ones.tolist() == [1999] * length
 
 
 def test_sha256_is_of_the_strings_and_their_order():
@@ -459,6 +636,78 @@ def test_a_batch_is_a_function_of_seed_and_number(count, size):
     others = [Batches(strings, size, seed=6).batch(k) for k in range(12)]
     assert not all(a.equal(b) for a, b in zip(in_order, others, strict=True))
     assert not all(a.equal(in_order[0]) for a in in_order)
+
+
+@pytest.mark.parametrize("world", [1, 2, 3, 5])
+@pytest.mark.parametrize(("count", "size"), [(50, 8), (13, 12), (4, 10), (3, 4), (10, 10)])
+def test_shards_are_the_batch(count, size, world):
+    """Together and interleaved; also where a batch holds the end of one pass and the next's begin."""
+    strings = distinct_strings(count)
+    batches = Batches(strings, size, seed=2)
+    shards = [Batches(strings, size, seed=2, shard=(rank, world)) for rank in range(world)]
+    assert all(shard.steps_per_epoch == batches.steps_per_epoch for shard in shards)
+    for k in range(20):
+        whole = batches.batch(k)
+        for rank, shard in enumerate(shards):
+            assert shard.batch(k).equal(whole[rank::world])
+
+
+def test_a_shard_computes_its_own_rows_alone(monkeypatch):
+    asked, permute = [], data.Permutation.__call__
+
+    def spy(permutation, positions):
+        asked.append(len(positions))
+        return permute(permutation, positions)
+
+    monkeypatch.setattr(data.Permutation, "__call__", spy)
+    batches = Batches(distinct_strings(100), 16, seed=0, shard=(1, 4))
+    assert batches.batch(0).shape == (4, 9)
+    assert asked[0] == 4
+
+
+def permutation(n: int, seed: int) -> data.Permutation:
+    return data.Permutation(n, torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("n", [*range(1, 70), 100, 101, 255, 256, 257, 1000, 65_535, 1_000_003])
+def test_a_permutation_has_each_number_once(n):
+    for seed in range(3):
+        numbers = permutation(n, seed)(np.arange(n))
+        np.testing.assert_array_equal(np.sort(numbers), np.arange(n))
+
+
+def test_a_permutation_is_computed_number_by_number():
+    whole = permutation(1000, 0)(np.arange(1000))
+    some = np.random.default_rng(0).integers(0, 1000, 77)
+    np.testing.assert_array_equal(permutation(1000, 0)(some), whole[some])
+
+
+def test_a_permutation_is_not_stored():
+    n = 10**12
+    order = permutation(n, 0)
+    assert order.add_to_x.nbytes + order.add_to_y.nbytes < 100e6  # 8 bytes a number would be 8 TB
+    positions = np.append(np.arange(10_000), np.arange(n - 10_000, n))
+    numbers = order(positions)
+    assert numbers.min() >= 0
+    assert numbers.max() < n
+    assert len(set(numbers.tolist())) == len(positions)
+
+
+@pytest.mark.parametrize("n", [10, 64, 101])
+def test_permutations_are_random(n):
+    """1,500 of them: where each number goes, and how far apart two neighbours land; |z| < 4.5."""
+    count = 1500
+    orders = np.stack([permutation(n, seed)(np.arange(n)) for seed in range(count)])
+    goes = (orders[:, :, None] == np.arange(n)).sum(axis=0)  # (n, n)
+    z = (goes - count / n) / np.sqrt(count / n * (1 - 1 / n))
+    assert abs(z).max() < 4.5 + np.log10(n)  # the largest of n * n
+    chi_square, freedom = (z**2).sum() * (1 - 1 / n), (n - 1) ** 2
+    assert abs(chi_square - freedom) / np.sqrt(2 * freedom) < 4.5
+    apart = np.bincount(((orders[:, 1] - orders[:, 0]) % n), minlength=n)[1:]
+    chi_square, freedom = ((apart - count / (n - 1)) ** 2).sum() / (count / (n - 1)), n - 2
+    assert abs(chi_square - freedom) / np.sqrt(2 * freedom) < 4.5
+    rises = (orders[:, 1:] > orders[:, :-1]).mean()  # 1/2 of them, with variance 1 / 12 a place
+    assert abs(rises - 0.5) * np.sqrt(12 * count * n) < 4.5
 
 
 def test_batches_leave_torchs_random_state_alone():
