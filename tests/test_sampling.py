@@ -1,6 +1,7 @@
 """The samplers against the exact law of their chain, multiplied out over all states and steps."""
 
 import itertools
+import math
 
 import exact
 import pytest
@@ -14,6 +15,8 @@ from bernoulli_diffusion.sampling import (
     ProposalTimes,
     all_times,
     ancestral,
+    balanced,
+    draw_together,
     grid_times,
     is_thinning_faster,
     sample,
@@ -100,10 +103,119 @@ def test_grid_samples_have_the_law_of_the_shorter_chain(L, T, K):
     law = exact.law(diffusion.reverse_model, times)
     x_0 = last(ancestral(diffusion, noise(L), times))
     assert abs(exact.chi_square_z(exact.index(x_0), law)) < Z_LIMIT
-    assert last(walk(diffusion, noise(L), steps=K)).equal(x_0)
     if K < T / 2:  # it is another law than that of all steps
         every_step = exact.law(diffusion.reverse_model)
         assert exact.chi_square_z(exact.index(x_0), every_step) > 2 * Z_LIMIT
+
+
+def together_law(f: torch.Tensor) -> torch.Tensor:
+    """(S, 2^L) laws of the coins of draw_together for probabilities f (S, L), over all orders and u.
+
+    For an order, the points u, u + 1, ... mark the same pieces for every u between two neighbouring
+    fractional parts of the pieces' ends.
+    """
+    S, L = f.shape
+    order = torch.tensor(list(itertools.permutations(range(L))))  # (P, L)
+    ends = f[:, order].cumsum(dim=2)  # (S, P, L)
+    bounds = torch.tensor([0.0, 1.0]).double().expand(S, len(order), 2)
+    cuts = torch.cat([bounds, ends % 1], dim=2).sort(dim=2).values  # (S, P, L + 2)
+    u = ((cuts[..., 1:] + cuts[..., :-1]) / 2)[..., None]  # (S, P, L + 1, 1)
+    ends, lengths = ends[:, :, None], f[:, order][:, :, None]
+    marked = (ends - u).ceil() - (
+        ends - lengths - u
+    ).ceil()  # (S, P, L + 1, L) points in [start, end)
+    number = (marked * 2.0 ** (L - 1 - order)[:, None]).sum(dim=3).long()
+    law = torch.zeros(S, 2**L, dtype=torch.float64)
+    weight = cuts.diff(dim=2) / len(order)
+    return law.scatter_add_(1, number.flatten(1), weight.flatten(1))
+
+
+def balanced_law(model: exact.TableModel, times: list[int]) -> torch.Tensor:
+    """The exact p(x_0) of balanced, (2^L,)."""
+    x, numbers = exact.states(model.L), torch.arange(2**model.L)
+    p = torch.full((len(x),), 1 / len(x), dtype=torch.float64)
+    for t, r in itertools.pairwise(times):
+        f = exact.flip_probability(x, model.logits[t].detach(), model.T, t, r)
+        moved = numbers[:, None] ^ numbers  # (x_t, x_r), which bits flip
+        p = p @ together_law(f).gather(1, moved)
+    return p
+
+
+@pytest.mark.parametrize(("L", "T", "K"), [(3, 4, 1), (3, 4, 3), (4, 30, 3), (4, 30, 8), (1, 9, 4)])
+def test_balanced_samples_have_their_exact_law(L, T, K):
+    diffusion, times = build(L, T), grid_times(T, K)
+    law = balanced_law(diffusion.reverse_model, times)
+    visited = list(balanced(diffusion, noise(L), times))
+    assert [t for t, _ in visited] == times
+    x_0 = last(visited)
+    assert abs(exact.chi_square_z(exact.index(x_0), law)) < Z_LIMIT
+    assert last(walk(diffusion, noise(L), steps=K)).equal(x_0)
+    independent = exact.law(diffusion.reverse_model, times)
+    if L == 1:  # with no other bit there is nothing to balance
+        torch.testing.assert_close(law, independent)
+    elif K == 3:
+        assert exact.chi_square_z(exact.index(x_0), independent) > 2 * Z_LIMIT
+
+
+def test_coins_drawn_together():
+    """Each falls with its own probability; their number is the mean, rounded down or up."""
+    generator = torch.Generator().manual_seed(0)
+    f = torch.tensor([0.0, 1e-3, 0.02, 0.3, 0.5, 0.97, 1.0], dtype=torch.float64)
+    for scale in (1.0, 0.25):
+        p = (scale * f).expand(N, -1)
+        u = torch.rand(N, 8, generator=generator)
+        coins = draw_together(p, u[:, :7], u[:, 7:])
+        counts = coins.sum(1)
+        assert counts.min() == math.floor(p[0].sum())
+        assert counts.max() == math.ceil(p[0].sum())
+        spread = (p[0] * (1 - p[0]) / N).sqrt()
+        assert ((coins.double().mean(0) - p[0]).abs() <= Z_LIMIT * spread).all()
+    pairs = draw_together(torch.full((N, 2), 0.5), u[:, :2], u[:, 2:3])
+    assert (pairs.sum(1) == 1).all()
+    assert draw_together(torch.zeros(5, 3), u[:5, :3], u[:5, 3:4]).sum() == 0
+    assert draw_together(torch.ones(5, 3), u[:5, :3], u[:5, 3:4]).all()
+
+
+def test_small_probabilities_at_the_end_of_a_long_row_are_kept():
+    """400 bits with 1/2, then 400 with 1e-6: summed in float32 these would vanish or pile up."""
+    f = torch.tensor([0.5] * 400 + [1e-6] * 400, dtype=torch.float64)
+    generator = torch.Generator().manual_seed(0)
+    rows = 10_000
+    u = torch.arange(1, 802).expand(rows, -1) / 802  # in this order
+    point = torch.rand(rows, 1, generator=generator)
+    total = draw_together(f.expand(rows, -1), u[:, :800], point)[:, 400:].sum().item()
+    mean = rows * 400e-6  # 4
+    assert 0 < total < mean + Z_LIMIT * mean**0.5
+
+
+@pytest.mark.parametrize("K", [5, 10])
+@pytest.mark.parametrize(
+    ("data", "gain"),
+    [
+        pytest.param([0b0000, 0b0101, 0b1010, 0b1111], 3, id="two pairs of equal bits"),
+        pytest.param([0b0000, 0b0011, 0b0101, 0b0110, 0b1111], 2, id="arbitrary"),
+    ],
+)
+def test_balanced_steps_mend_what_independent_ones_leave_wrong(data, gain, K):
+    """A perfect network on a grid: total variation from the data, with and without balancing."""
+    x, T = exact.states(4), 200
+    ideal = exact.IdealModel(x[data], T)
+    times = grid_times(T, K)
+    table = torch.zeros(T + 1, 16, 4)
+    for t in times[:-1]:
+        table[t] = ideal(x, torch.full((16,), t))
+    model = exact.TableModel(table)
+    truth = torch.zeros(16, dtype=torch.float64)
+    truth[data] = 1 / len(data)
+    independent = (exact.law(model, times) - truth).abs().sum() / 2
+    balanced_distance = (balanced_law(model, times) - truth).abs().sum() / 2
+    assert balanced_distance < independent / gain
+
+
+def test_balanced_steps_leave_fair_bits_fair():
+    fair = exact.TableModel(torch.zeros(61, 16, 4))
+    expected = torch.full((16,), 1 / 16, dtype=torch.float64)
+    torch.testing.assert_close(balanced_law(fair, grid_times(60, 5)), expected)
 
 
 @pytest.mark.parametrize(("L", "T"), SIZES)
