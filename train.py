@@ -55,6 +55,13 @@ def parse_arguments():
 def main() -> None:
     arguments = parse_arguments()
     # torch takes a second to import: after the arguments are known to be sound
+    from bernoulli_diffusion.distributed import processes
+
+    with processes() as group:
+        train(arguments, group)
+
+
+def train(arguments, group) -> None:
     from bernoulli_diffusion import reports
     from bernoulli_diffusion.device import choose_device
     from bernoulli_diffusion.interrupt import Interrupted
@@ -63,8 +70,12 @@ def main() -> None:
     from bernoulli_diffusion.trainer import Trainer
 
     def inform(text: str) -> None:
-        if not arguments.quiet:
+        if group.is_first and not arguments.quiet:
             tell(text)
+
+    def put_out(text: object) -> None:
+        if group.is_first:
+            print(text)
 
     overrides = list(arguments.overrides)
     if arguments.seed is not None:
@@ -72,13 +83,14 @@ def main() -> None:
     device = choose_device(arguments.device)
     if arguments.resume is None:
         folder = read_run_folder(arguments.run_dir, overrides)
-        trainer = Trainer(folder, device, quiet=arguments.quiet)
+        trainer = Trainer(folder, device, quiet=arguments.quiet, processes=group)
     else:
         trainer = resume(
             Path(arguments.run_dir),
             Path(arguments.resume) if arguments.resume else None,
             overrides,
             device,
+            processes=group,
             quiet=arguments.quiet,
             trust_code=arguments.trust_code,
             command=shlex.join(["python", *sys.argv, "--trust-code"]),
@@ -87,12 +99,12 @@ def main() -> None:
             inform(
                 f"{trainer.results_dir}: already finished; --set training.epochs=N asks for more"
             )
-            print(trainer.results_dir)
+            put_out(trainer.results_dir)
             return
     for warning in reports.data_warnings(trainer):
         trainer.warn(warning)
     if arguments.check:
-        print(reports.check(trainer))
+        put_out(reports.check(trainer))
         return
     inform(reports.start(trainer))
     try:
@@ -101,9 +113,9 @@ def main() -> None:
     except Interrupted as stop:
         inform(f"stopped by {stop}; all {trainer.step:,} steps are saved; go on with:")
         inform(f"python train.py {shlex.quote(arguments.run_dir)} --resume")
-        print(trainer.results_dir)
+        put_out(trainer.results_dir)
         sys.exit(stop.exit_code)
-    print(trainer.results_dir)
+    put_out(trainer.results_dir)
 
 
 if __name__ == "__main__":

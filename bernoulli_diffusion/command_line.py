@@ -5,6 +5,8 @@ import contextlib
 import os
 import signal
 import sys
+import time
+from pathlib import Path
 
 from .errors import RunError, UserError, is_out_of_memory, printable
 
@@ -13,12 +15,45 @@ OUT_OF_MEMORY = (
     " network's options under model.reverse_model (generate.py: --batch-size)"
 )
 
+SECONDS_TO_SPEAK = 3
+
 
 class ArgumentParser(argparse.ArgumentParser):
     """argparse, with wrong usage told in one line like every other mistake."""
 
     def error(self, message: str):
         raise UserError(f"{printable(message)}; see {self.prog} --help")
+
+
+def count(text: str, least: int = 0) -> int:
+    """A whole number >= least."""
+    try:
+        number = int(text)
+    except ValueError:
+        number = least - 1
+    if number < least or number >= 2**63:
+        raise argparse.ArgumentTypeError(f"expected a whole number from {least}, found {text!r}")
+    return number
+
+
+def output_file(text: str) -> Path:
+    """A path at which a file can be made or replaced; told before the work and not after it."""
+    path = Path(text)
+    if path.is_dir():
+        problem = "this is a folder, expected a file"
+    elif not path.parent.is_dir():
+        problem = f"there is no folder {path.parent}"
+    elif path.exists() and not path.is_file():  # /dev/null must not be replaced
+        problem = "not a regular file; redirect standard output instead"
+    elif not os.access(path.parent, os.W_OK):
+        problem = f"the folder {path.parent} may not be written to"
+    else:
+        return path
+    raise argparse.ArgumentTypeError(f"{text}: {problem}")
+
+
+def positive(text: str) -> int:
+    return count(text, least=1)
 
 
 def run(main) -> int:
@@ -72,6 +107,12 @@ def _discard(stream) -> None:
 
 
 def _tell(error: object, code: int) -> int:
-    for line in str(error).split("\n"):
-        tell(f"error: {printable(line)}")
+    if os.environ.get("LOCAL_RANK", "0") == "0":
+        for line in str(error).split("\n"):
+            tell(f"error: {printable(line)}")
+    else:
+        # Of torchrun's processes on a machine the first speaks for all, and they end together: let
+        # it speak first.
+        with contextlib.suppress(KeyboardInterrupt):
+            time.sleep(SECONDS_TO_SPEAK)
     return code

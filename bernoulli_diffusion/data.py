@@ -69,6 +69,10 @@ class BitStrings:
             total += bits.sum(axis=0, dtype=np.int64)
         return total
 
+    def part(self, rows: range) -> "BitStrings":
+        """Those of the strings."""
+        return BitStrings(self.packed[rows.start : rows.stop], self.length)
+
     def pieces(self, rows: int) -> Iterator["BitStrings"]:
         """The strings in their order, so many at a time."""
         for first in range(0, len(self), rows):
@@ -350,6 +354,39 @@ def _wrong_character(line: bytes, column: int, place: str) -> str:
         return f"{place}: expected 0 or 1, found a carriage return; end each line with a newline"
     cure = "" if character.isprintable() and character != "\ufffd" else "; is this a text file?"
     return f"{place}: expected 0 or 1, found '{printable(character)}'{cure}"
+
+
+def read_patterns(path: Path, length: int) -> np.ndarray:
+    """Read a text file of strings of 0, 1 and ? (unknown), one a line, all of the given length.
+
+    Returns (N, length) int8 of 0, 1 and -1. Raises UserError with file, line, column and cure.
+    """
+    try:
+        lines = Path(path).read_bytes().removeprefix(codecs.BOM_UTF8).replace(b"\r\n", b"\n")
+    except OSError as error:
+        raise cannot_open(printable(path), error) from None
+    lines = lines.rstrip(b"\n").split(b"\n")
+    if lines == [b""]:
+        raise UserError(f"{printable(path)}: the file is empty; expected one pattern a line")
+    places = (f"{printable(path)}:{number}" for number in itertools.count(1))
+    return np.stack(
+        [parse_pattern(line, length, place) for line, place in zip(lines, places, strict=False)]
+    )
+
+
+def parse_pattern(text: bytes, length: int, place: str) -> np.ndarray:
+    """A string of 0, 1 and ? -> (length,) int8 of 0, 1 and -1. Errors begin with place."""
+    codes = np.frombuffer(text, np.uint8)
+    pattern = np.full(len(codes), -1, np.int8)
+    pattern[codes == ord("0")] = 0
+    pattern[codes == ord("1")] = 1
+    wrong = np.flatnonzero((pattern == -1) & (codes != ord("?")))
+    if len(wrong):
+        character = printable(text[wrong[0] : wrong[0] + 4].decode("utf-8", "replace")[0])
+        raise UserError(f"{place}:{wrong[0] + 1}: expected 0, 1 or ?, found '{character}'")
+    if len(codes) != length:
+        raise UserError(f"{place}: {len(codes)} characters, but the model's strings have {length}")
+    return pattern
 
 
 def to_text(bits: np.ndarray) -> bytes:

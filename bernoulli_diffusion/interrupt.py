@@ -9,17 +9,21 @@ class Interrupted(Exception):
 
     def __init__(self, number: int):
         self.exit_code = 128 + number
-        super().__init__(signal.Signals(number).name)
+        super().__init__(number)
+
+    def __str__(self) -> str:
+        return signal.Signals(self.args[0]).name
 
 
 class Interrupt:
     """While active (a context manager), remembers the first SIGINT or SIGTERM.
 
-    poll() raises Interrupted if there has been one.
+    poll() raises Interrupted if there has been one. has_parent: the process was started by a launcher,
+    which passes on what the terminal sends as well, so that a second signal says nothing new.
     """
 
-    def __init__(self):
-        self.number: int | None = None
+    def __init__(self, has_parent: bool = False):
+        self.number, self.has_parent = 0, has_parent
         self._previous = {}
 
     def __enter__(self) -> "Interrupt":
@@ -32,10 +36,10 @@ class Interrupt:
             signal.signal(number, handler)
 
     def _handle(self, number: int, _frame) -> None:
-        if self.number is not None:
+        if self.number and not self.has_parent:
             os._exit(128 + number)
         self.number = number
 
     def poll(self) -> None:
-        if self.number is not None:
+        if self.number:
             raise Interrupted(self.number)

@@ -10,6 +10,7 @@ import torch
 
 from . import checkpoint
 from .config import Config
+from .distributed import ALONE, Processes
 from .errors import UserError
 from .run_folder import RunFolder, read_run_folder
 from .trainer import Trainer
@@ -54,6 +55,7 @@ def resume(
     overrides: list[str],
     device: torch.device,
     *,
+    processes: Processes = ALONE,
     quiet: bool,
     trust_code: bool,
     command: str,
@@ -65,7 +67,7 @@ def resume(
     """
     if not run_dir.is_dir():
         raise UserError(f"{run_dir}: no such folder; expected a folder that holds train.txt")
-    results_dir = results_dir or find_results_dir(run_dir)
+    results_dir = results_dir or processes.from_first(lambda: find_results_dir(run_dir))
     path, saved = _last_checkpoint(results_dir)
     config = checkpoint.config_of(saved, path)
     kept = copy.deepcopy(config)
@@ -75,7 +77,7 @@ def resume(
     folder.source = checkpoint.source_of(saved, path, trust_code, command)
     for key in ("weights", "averaged_weights"):
         checkpoint.check_fit(folder.source, folder.train.length, config, saved[key], path)
-    trainer = Trainer(folder, device, quiet=quiet)
+    trainer = Trainer(folder, device, quiet=quiet, processes=processes)
     problem = _find_problem(saved, trainer)
     if problem:
         raise UserError(f"{path}: not a sound checkpoint: {problem}")

@@ -6,6 +6,7 @@ import math
 import platform
 import sys
 import time
+from contextlib import nullcontext
 from datetime import datetime
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from .architecture import build, try_out
 from .command_line import tell
 from .data import Batches
 from .diffusion import Diffusion
+from .distributed import ALONE, Processes, check_batch_size
 from .errors import RunError, printable
 from .files import lock, remove_stray_temporaries, write_atomically
 from .forward_process import BernoulliProcess
@@ -58,14 +60,25 @@ def new_results_dir(run_dir: Path) -> Path:
 class Trainer:
     """Trains a fresh ReverseModel on a run folder.
 
+    With several processes all of them do so together: each computes its part of every batch and of
+    the validations, all know the results, and the first one writes them.
     Raises UserError if the run folder's network cannot be built or tried.
     """
 
-    def __init__(self, folder: RunFolder, device: torch.device, *, quiet: bool = False):
+    def __init__(
+        self,
+        folder: RunFolder,
+        device: torch.device,
+        *,
+        quiet: bool = False,
+        processes: Processes = ALONE,
+    ):
+        self.processes = processes
         self.folder, self.config, self.device = folder, folder.config, device
         self.training, self.length = folder.config.training, folder.train.length
-        self.quiet = quiet
+        self.quiet = quiet or not processes.is_first
         T = self.config.model.T
+        check_batch_size(self.config.data.batch_size, processes.size)
         torch.manual_seed(derive_seed(self.training.seed, WEIGHTS))
         model = build(folder.source, self.length, T, self.config.model.reverse_model)
         try_out(folder.source, model, self.length, T)
@@ -73,6 +86,9 @@ class Trainer:
         process = BernoulliProcess(T, device)
         self.diffusion = Diffusion(process, model)
         self.averaged = Diffusion(process, copy.deepcopy(model).eval().requires_grad_(False))
+        self.together = self.diffusion  # the same, with gradients averaged over processes
+        if processes.size > 1:
+            self.together = Diffusion(process, processes.parallel(model, self.length))
         self.optimizer = torch.optim.AdamW(
             [p for p in model.parameters() if p.requires_grad],
             lr=self.training.lr,
@@ -80,14 +96,16 @@ class Trainer:
             fused=device.type in ("cpu", "cuda"),
         )
         order_seed = derive_seed(self.training.seed, ORDER)
-        self.batches = Batches(folder.train, self.config.data.batch_size, order_seed, device)
-        self.validator = Validator(folder.train, folder.val, self.config, device)
+        shard = processes.rank, processes.size
+        self.batches = Batches(folder.train, self.config.data.batch_size, order_seed, device, shard)
+        self.validator = Validator(folder.train, folder.val, self.config, device, processes)
         self.step = 0
         self.best_bound = math.inf
         self.validations_without_progress = 0
         self.seconds_before = 0.0  # spent before this process took over
         self.started = time.monotonic()
-        self._last_saved = self.started
+        self.now = 0.0  # seconds(), as the processes have agreed on it at the last step
+        self._last_saved = self.now
         self._last_drawn, self._seconds_per_drawing = self.started, 0.5
         self._pending: list[torch.Tensor] = []  # (loss, gradient norm) of steps not yet looked at
         self._epoch_losses: list[float] = []  # of the steps of the epoch that is under way
@@ -111,7 +129,7 @@ class Trainer:
             self._set_learning_rate(self.step - 1)  # of the last step
         self.best_bound = saved["best_bound"]
         self.validations_without_progress = saved["validations_without_progress"]
-        self.seconds_before = saved["seconds"]
+        self.seconds_before = self.now = self._last_saved = saved["seconds"]
         self.results |= json.loads(saved["results"])
 
     # ------------------------------------------------------------------------------- sizes
@@ -146,13 +164,13 @@ class Trainer:
         Returns the results folder, which is up to date in every case. Raises RunError if the loss or
         its gradient is not finite.
         """
-        self.started = self._last_saved = time.monotonic()
+        self.started = time.monotonic()
         if self.results_dir is None:
-            self.results_dir = new_results_dir(self.folder.path)
+            self.results_dir = self.processes.from_first(lambda: new_results_dir(self.folder.path))
         self.results |= {"status": "running", "final_bound": None}
-        with lock(self.results_dir), Interrupt() as interrupt, self._progress_bar() as self.bar:
-            remove_stray_temporaries(self.results_dir)
-            remove_stray_temporaries(self.results_dir / "checkpoints")
+        mine = lock(self.results_dir) if self.processes.is_first else nullcontext()
+        interrupt = Interrupt(has_parent=self.processes.size > 1)
+        with mine, interrupt, self._progress_bar() as self.bar:
             self._write_sources()
             self.write_results()
             try:
@@ -196,13 +214,15 @@ class Trainer:
                     return reason
             minutes = self.training.save_every_minutes
             if (self.step and self._is_due(self.training.save_every_n_epochs)) or (
-                minutes and time.monotonic() - self._last_saved >= 60 * minutes
+                minutes and self.now - self._last_saved >= 60 * minutes
             ):
                 self.save()
             self.train_step()
             if self.step % FLUSH_EVERY == 0:
                 self.look_at_losses()
-            interrupt.poll()
+            signal, self.now = self.processes.greatest(interrupt.number, self.seconds())
+            if signal:
+                raise Interrupted(int(signal))
 
     @property
     def is_finished(self) -> bool:
@@ -219,7 +239,7 @@ class Trainer:
             return "finished"
         if patience and self.validations_without_progress >= patience:
             return f"finished: no better bound in {patience} validations (training.patience)"
-        if minutes and self.seconds() >= 60 * minutes:
+        if minutes and self.now >= 60 * minutes:
             return f"finished: {minutes:g} minutes are over (training.max_minutes)"
         return None
 
@@ -237,11 +257,15 @@ class Trainer:
 
     def train_step(self) -> None:
         """One gradient step. All its random numbers are a function of (seed, step)."""
-        torch.manual_seed(derive_seed(self.training.seed, STEP, self.step))
+        processes = self.processes
+        own = [processes.rank] if processes.rank else []  # numbers of its own for each process
+        torch.manual_seed(derive_seed(self.training.seed, STEP, self.step, *own))
         model = self.diffusion.reverse_model
         self._set_learning_rate(self.step)
         x_0 = self.batches.batch(self.step)  # (B, L)
-        loss = self.diffusion.loss(x_0, self.config.model.num_sample_steps)
+        loss = self.together.loss(x_0, self.config.model.num_sample_steps)
+        # the mean over processes is that over the batch, also if their parts differ by a row
+        loss = loss * (len(x_0) * processes.size / self.batches.batch_size)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         norm = nn.utils.clip_grad_norm_(model.parameters(), self.training.clip_thresh)
@@ -264,7 +288,7 @@ class Trainer:
         """Fetch the losses of the last steps from the device. Raises RunError if one is not finite."""
         if not self._pending:
             return
-        rows = torch.stack(self._pending).tolist()
+        rows = self.processes.mean(torch.stack(self._pending)).tolist()
         first_step = self.step - len(rows)
         self._pending = []
         for offset, (loss, norm) in enumerate(rows):
@@ -339,7 +363,9 @@ class Trainer:
         if bound < self.best_bound:
             self.best_bound, self.validations_without_progress = bound, 0
             self.results["best_epoch"] = self.epochs_done
-            checkpoint.save(self.results_dir / "checkpoints" / "model_best.pt", self.state())
+            if self.processes.is_first:
+                path = self.results_dir / "checkpoints" / "model_best.pt"
+                checkpoint.save(path, self.state())
         else:
             self.validations_without_progress += 1
 
@@ -375,7 +401,8 @@ class Trainer:
             self._print(line)
 
     def warn(self, message: str) -> None:
-        self._print(f"warning: {printable(message)}")
+        if self.processes.is_first:
+            self._print(f"warning: {printable(message)}")
 
     def _print(self, line: str) -> None:
         with tqdm.external_write_mode(file=sys.stderr):  # above the bar
@@ -444,18 +471,20 @@ class Trainer:
             "results": json.dumps(self.results),
         }
 
-    def save(self) -> Path:
+    def save(self) -> None:
         """Write a checkpoint and remove the oldest beyond keep_checkpoints.
 
         At the end of an epoch it is called model_epoch_<n>.pt; one from the middle of an epoch serves
         for resuming alone, and goes when there is a later one.
         """
         self.look_at_losses()
+        self._last_saved = self.now
+        if not self.processes.is_first:
+            return
         folder = self.results_dir / "checkpoints"
         at_end = self.step % self.batches.steps_per_epoch == 0
         path = folder / f"model_epoch_{self.epoch}{'' if at_end else f'_step_{self.step}'}.pt"
         checkpoint.save(path, self.state())
-        self._last_saved = time.monotonic()
         older = [p for p in checkpoint.by_age(folder) if p != path]
         for old in older:
             if "_step_" in old.name:
@@ -464,14 +493,19 @@ class Trainer:
             ends = [p for p in older if "_step_" not in p.name]
             for old in ends[: max(0, len(ends) + at_end - keep)]:
                 old.unlink(missing_ok=True)
-        return path
 
     def _write_sources(self) -> None:
+        if not self.processes.is_first:
+            return
+        remove_stray_temporaries(self.results_dir)
+        remove_stray_temporaries(self.results_dir / "checkpoints")
         text = config_module.to_yaml(self.config)
         write_atomically(self.results_dir / "config.yaml", text.encode())
         write_atomically(self.results_dir / "reverse_model.py", self.folder.source.text.encode())
 
     def write_results(self) -> None:
+        if not self.processes.is_first:
+            return
         text = json.dumps(self.results, indent=1)
         write_atomically(self.results_dir / "results.json", text.encode())
 
@@ -481,7 +515,7 @@ class Trainer:
 
         start = time.monotonic()
         results, folder = self.results, self.results_dir
-        if not results["validated_epochs"]:
+        if not (self.processes.is_first and results["validated_epochs"]):
             return
         try:
             plots.write_figure(plots.loss_curve(results), folder / "loss_curve.png")
@@ -503,6 +537,8 @@ class Trainer:
         from . import plots
 
         interrupt.poll()
+        if not self.processes.is_first:
+            return
         numbers = torch.arange(PICTURE_SAMPLES, device=self.device)
         noise = Noise(derive_seed(self.training.seed, PICTURE), numbers, self.length)
         try:

@@ -1,0 +1,138 @@
+"""Several processes that train or sample together, started by torchrun. One process is the case of 1.
+
+Every process reads the same run folder and takes its part of each batch; process 0 alone writes.
+"""
+
+import contextlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from .errors import RunError, UserError
+from .interrupt import Interrupted
+
+
+@dataclass(frozen=True)
+class Processes:
+    """The processes of this run, as one of them sees them."""
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is the one that writes and speaks."""
+        return self.rank == 0
+
+    def share(self, count: int) -> range:
+        """This process's part of 0 .. count - 1: the parts of all, in order, are the whole."""
+        return range(count * self.rank // self.size, count * (self.rank + 1) // self.size)
+
+    def parallel(self, model: nn.Module, length: int) -> nn.Module:
+        """model with its gradients averaged over all processes, which start from equal weights."""
+        unused = _has_unused_parameters(model, length)
+        return nn.parallel.DistributedDataParallel(model, find_unused_parameters=unused)
+
+    def mean(self, values: torch.Tensor) -> torch.Tensor:
+        """The mean over the processes, element by element."""
+        if self.size > 1:
+            with _telling_loss_of_contact():
+                dist.all_reduce(values)
+            values /= self.size
+        return values
+
+    def greatest(self, *numbers: float) -> list[float]:
+        """The largest over the processes of each number: what all of them can agree on."""
+        if self.size == 1:
+            return list(numbers)
+        values = torch.tensor(numbers, dtype=torch.float64)
+        with _telling_loss_of_contact():
+            dist.all_reduce(values, dist.ReduceOp.MAX)
+        return values.tolist()
+
+    def gather(self, work: Callable[[], object]) -> list:
+        """What work() returns in each process.
+
+        If one of them is interrupted or raises one of our errors, all of them raise that: nobody
+        waits for a process that will not come.
+        """
+        if self.size == 1:
+            return [work()]
+        try:
+            outcome = work()
+        except (Interrupted, RunError, UserError) as error:
+            outcome = error
+        outcomes = [None] * self.size
+        with _telling_loss_of_contact():
+            dist.all_gather_object(outcomes, outcome)
+        for outcome in outcomes:
+            if isinstance(outcome, Exception):
+                raise outcome
+        return outcomes
+
+    def from_first(self, work: Callable[[], object]) -> object:
+        """What work() returns in the first process, where alone it is done."""
+        return self.gather(lambda: work() if self.is_first else None)[0]
+
+
+ALONE = Processes()
+
+
+@contextlib.contextmanager
+def processes():
+    """The processes that torchrun has started together, or this one alone."""
+    if not {"RANK", "WORLD_SIZE", "MASTER_ADDR"} <= os.environ.keys():
+        yield ALONE
+        return
+    rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+    try:
+        yield Processes(rank, size)
+    except RuntimeError as error:
+        # in backward, where the gradients are averaged
+        raise _loss_of_contact(error) if "closed by peer" in str(error) else error from None
+    finally:
+        with contextlib.suppress(RuntimeError):
+            dist.destroy_process_group()
+
+
+def local_rank() -> int:
+    """The number of this process among those of its machine: which GPU is its own."""
+    return int(os.environ.get("LOCAL_RANK", 0))
+
+
+def check_batch_size(batch_size: int, size: int) -> None:
+    """Raises UserError if there are fewer strings in a batch than processes."""
+    if batch_size < size:
+        raise UserError(
+            f"data.batch_size: {batch_size} strings cannot be shared out to {size} processes; it is"
+            " the size of a step's whole batch, whatever the number of processes"
+        )
+
+
+def _has_unused_parameters(model: nn.Module, length: int) -> bool:
+    """Whether some parameters get no gradient, which costs a search in every step."""
+    device = next(model.parameters()).device
+    t = torch.ones(2, dtype=torch.int64, device=device)
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        model(torch.zeros(2, length, device=device), t).sum().backward()
+    unused = any(p.grad is None for p in model.parameters() if p.requires_grad)
+    model.zero_grad(set_to_none=True)
+    return unused
+
+
+@contextlib.contextmanager
+def _telling_loss_of_contact():
+    try:
+        yield
+    except RuntimeError as error:
+        raise _loss_of_contact(error) from None
+
+
+def _loss_of_contact(error: Exception) -> RunError:
+    reason = (str(error).splitlines() or [""])[0]
+    return RunError(f"another process has gone, and this one with it: {reason[:200]}")
