@@ -1,46 +1,35 @@
 """Draw samples from a trained model: python generate.py CHECKPOINT N"""
 
 import argparse
-import os
+import math
 import shlex
 import sys
 from contextlib import nullcontext
 from pathlib import Path
 
-from bernoulli_diffusion.command_line import ArgumentParser, run
+from bernoulli_diffusion.command_line import ArgumentParser, count, output_file, positive, run, tell
 
 PICTURE_SAMPLES = 36
+PARTICLES = 256
+FEW = 16  # an effective sample size below this makes for few different answers
+EXAMPLES = """\
+examples:
+  generate.py model_best.pt 1000                                     1,000 strings
+  generate.py model_best.pt 8 --given '01??1???'                     8 ways to fill in the unknown bits
+  generate.py model_best.pt 5 --denoise seen.txt --flip-probability 0.1
+  generate.py model_best.pt 5 --denoise seen.txt --flip-probability 0.1 --mean
+"""
 
 
-def count(text: str, least: int = 0) -> int:
-    """A whole number >= least."""
+def probability_of_flips(text: str) -> float:
+    """A number in [0, 0.5]."""
     try:
-        number = int(text)
+        p = float(text)
     except ValueError:
-        number = least - 1
-    if number < least or number >= 2**63:
-        raise argparse.ArgumentTypeError(f"expected a whole number from {least}, found {text!r}")
-    return number
-
-
-def output_file(text: str) -> Path:
-    """A path at which a file can be made or replaced; told before the work and not after it."""
-    path = Path(text)
-    if path.is_dir():
-        problem = "this is a folder, expected a file"
-    elif not path.parent.is_dir():
-        problem = f"there is no folder {path.parent}"
-    elif path.exists() and not path.is_file():  # /dev/null must not be replaced
-        problem = "not a regular file; redirect standard output instead"
-    elif not os.access(path.parent, os.W_OK):
-        problem = f"the folder {path.parent} may not be written to"
-    else:
-        return path
-    raise argparse.ArgumentTypeError(f"{text}: {problem}")
-
-
-def positive(text: str) -> int:
-    return count(text, least=1)
+        p = math.nan
+    if not 0 <= p <= 0.5:
+        raise argparse.ArgumentTypeError(f"expected a number from 0 to 0.5, found {text!r}")
+    return p
 
 
 def parse_arguments():
@@ -48,11 +37,15 @@ def parse_arguments():
         prog="generate.py",
         description="Print N strings drawn from a trained model, one a line. The same seed gives the "
         "same strings, and the first lines of a longer list, whatever the batch size.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "checkpoint", metavar="CHECKPOINT", type=Path, help="results/.../checkpoints/model_best.pt"
     )
-    parser.add_argument("N", type=count, help="how many strings")
+    parser.add_argument(
+        "N", type=count, help="how many strings; with patterns or noisy strings, so many for each"
+    )
     parser.add_argument("--seed", type=count, default=0, metavar="S", help="default: 0")
     parser.add_argument(
         "--steps",
@@ -62,7 +55,10 @@ def parse_arguments():
         "thinning for short strings (network calls only where a bit may flip), else step by step",
     )
     parser.add_argument(
-        "--batch-size", type=positive, default=1024, metavar="B", help="default: 1024"
+        "--batch-size",
+        type=positive,
+        metavar="B",
+        help="strings or particles that walk together; default: 1024 strings, 4096 particles",
     )
     parser.add_argument(
         "--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="default: auto"
@@ -87,23 +83,74 @@ def parse_arguments():
         action="store_true",
         help="run the reverse_model.py kept inside the checkpoint, if it differs from the live file",
     )
-    return parser.parse_args()
+    ask = parser.add_argument_group(
+        "what fits a pattern, what was it before the noise",
+        "Sequential Monte Carlo, exact as the number of particles grows. On standard error: the "
+        "probability of what is known, the effective sample size, and a warning where these say "
+        "that the samples are not to be relied on.",
+    )
+    what = ask.add_mutually_exclusive_group()
+    what.add_argument(
+        "--given", metavar="PATTERN", help="0 and 1 are known, ? is asked: '01??1???'"
+    )
+    what.add_argument("--given-file", type=Path, metavar="FILE", help="one such pattern a line")
+    what.add_argument(
+        "--denoise",
+        type=Path,
+        metavar="FILE",
+        help="noisy strings, one a line (? where a bit is unknown). Without ? and --particles, the "
+        "reverse process starts at the noisy string: fast, independent draws, exact if the network "
+        "is; with particles, the exact posterior under the model's own law",
+    )
+    ask.add_argument(
+        "--flip-probability",
+        type=probability_of_flips,
+        metavar="p",
+        help="with --denoise: each bit was flipped with this probability, from 0 to 0.5",
+    )
+    ask.add_argument(
+        "--mean",
+        action="store_true",
+        help="print for each pattern or noisy string, tab-separated, its most probable value bit by "
+        "bit and then every bit's probability of being 1, instead of samples",
+    )
+    ask.add_argument(
+        "--particles",
+        type=positive,
+        metavar="P",
+        help=f"particles of a run; default: {PARTICLES}",
+    )
+    ask.add_argument(
+        "--independent",
+        action="store_true",
+        help="every sample from a run of its own. Default: a run gives P/8 samples, which may share "
+        "ancestors; how many different ones there are is told",
+    )
+    arguments = parser.parse_args()
+    if (arguments.flip_probability is None) != (arguments.denoise is None):
+        parser.error("--denoise FILE and --flip-probability p go together")
+    asked = arguments.given is not None or arguments.given_file or arguments.denoise
+    for option in ("mean", "particles", "independent"):
+        if getattr(arguments, option) and not asked:
+            parser.error(f"--{option} goes with --given, --given-file or --denoise")
+    if asked and arguments.gif:
+        parser.error("--gif shows samples without conditions; leave it out")
+    if arguments.particles and arguments.particles > 1 << 20:
+        parser.error("--particles: at most 1048576")
+    arguments.asked = bool(asked)
+    return arguments
 
 
 def main() -> None:
     arguments = parse_arguments()
     # torch takes a second to import: after the arguments are known to be sound
-    import torch
-
     from bernoulli_diffusion import checkpoint as checkpoints
-    from bernoulli_diffusion.data import to_text
     from bernoulli_diffusion.device import choose_device
     from bernoulli_diffusion.files import open_atomically
-    from bernoulli_diffusion.noise import Noise
-    from bernoulli_diffusion.sampling import sample, trajectory
 
     device = choose_device(arguments.device)
     checkpoint = checkpoints.load(arguments.checkpoint)
+    patterns = read_question(arguments, checkpoint["sequence_length"])
     diffusion = checkpoints.restore(
         checkpoint,
         arguments.checkpoint,
@@ -112,25 +159,152 @@ def main() -> None:
         command=shlex.join(["python", *sys.argv, "--trust-code"]),
         device=device,
     )
-    length, N, seed = checkpoint["sequence_length"], arguments.N, arguments.seed
     target = (
         open_atomically(arguments.output) if arguments.output else nullcontext(sys.stdout.buffer)
     )
     with target as stream:
-        for batch in sample(
-            diffusion, length, range(N), seed, arguments.steps, arguments.batch_size, device
-        ):
-            stream.write(to_text(batch.byte().cpu().numpy()))
-    if arguments.gif and N:
-        from bernoulli_diffusion import plots
-
-        numbers = torch.arange(min(N, PICTURE_SAMPLES), device=device)
-        times, states = trajectory(diffusion, Noise(seed, numbers, length), arguments.steps)
+        for text in answers(diffusion, checkpoint["sequence_length"], patterns, arguments, device):
+            stream.write(text)
+    if arguments.gif and arguments.N:
         shape = checkpoints.config_of(checkpoint, arguments.checkpoint).data.shape
-        frames = plots.sample_frames(
-            states, [f"t = {t}" for t in times], "from noise to samples", shape
+        draw_gif(diffusion, checkpoint["sequence_length"], shape, arguments, device)
+
+
+def read_question(arguments, length: int):
+    """The patterns, (M, L) int8 of 0, 1 and -1 for unknown; None if there are none."""
+    from bernoulli_diffusion.data import parse_pattern, read_patterns
+
+    if arguments.given is not None:
+        return parse_pattern(arguments.given.encode("utf-8", "replace"), length, "--given")[None]
+    if arguments.asked:
+        return read_patterns(arguments.given_file or arguments.denoise, length)
+    return None
+
+
+def answers(diffusion, length: int, patterns, arguments, device):
+    """What is printed, piece by piece."""
+    import torch
+
+    from bernoulli_diffusion.data import to_text
+    from bernoulli_diffusion.sampling import sample
+
+    if patterns is None:
+        rows, batch_size = range(arguments.N), arguments.batch_size or 1024
+        for batch in sample(
+            diffusion, length, rows, arguments.seed, arguments.steps, batch_size, device
+        ):
+            yield to_text(batch.byte().cpu().numpy())
+        return
+    patterns = torch.from_numpy(patterns).to(device).float()
+    started_at_string = arguments.denoise and not arguments.particles and not arguments.independent
+    if started_at_string and (patterns >= 0).all():
+        yield from restored(diffusion, patterns, arguments)
+    else:
+        yield from completed(diffusion, patterns, arguments)
+
+
+def restored(diffusion, y, arguments):
+    """Noisy strings, by the reverse process started at them."""
+    import torch
+
+    from bernoulli_diffusion.conditioning import MAX_RUNS, denoised, denoised_mean
+    from bernoulli_diffusion.data import to_text
+    from bernoulli_diffusion.noise import Noise
+
+    (M, L), N, batch_size = y.shape, arguments.N, arguments.batch_size or 1024
+    if arguments.mean:
+        for first in range(0, M, batch_size):
+            part = y[first : first + batch_size]
+            yield mean_text(denoised_mean(diffusion, part, arguments.flip_probability))
+        return
+    for first in range(0, M * N, batch_size):
+        number = torch.arange(first, min(first + batch_size, M * N), device=y.device)
+        line = number // N
+        noise = Noise(arguments.seed, line * MAX_RUNS + number % N, L)
+        x_0 = denoised(diffusion, y[line], arguments.flip_probability, noise, arguments.steps)
+        yield to_text(x_0.byte().cpu().numpy())
+
+
+def completed(diffusion, patterns, arguments):
+    """Patterns with unknown bits, and noisy strings under the model's own law: by particles."""
+    from bernoulli_diffusion.conditioning import conditional_samples
+    from bernoulli_diffusion.data import to_text
+
+    particles = arguments.particles or PARTICLES
+    evidence = diffusion.process.evidence_of(patterns, arguments.flip_probability or 0.0)
+    found = []
+    for one in conditional_samples(
+        diffusion,
+        evidence,
+        arguments.N,
+        arguments.seed,
+        particles,
+        1 if arguments.independent else None,
+        arguments.steps,
+        arguments.batch_size or 4096,
+    ):
+        found.append((-one.log_evidence / math.log(2), one.effective_sample_size, one.ancestors))
+        yield (
+            mean_text(one.mean[None])
+            if arguments.mean
+            else to_text(one.samples.byte().cpu().numpy())
         )
-        plots.write_gif(frames, arguments.gif)
+    known = (patterns >= 0).sum(dim=1).tolist()
+    tell_quality(found, known, particles, arguments)
+
+
+def mean_text(mean) -> bytes:
+    """(n, L) probabilities -> n lines: the most probable bits, then the probabilities."""
+    lines = []
+    for row in mean.cpu().tolist():
+        bits = "".join("1" if p > 0.5 else "0" for p in row)
+        lines.append("\t".join([bits, *(f"{p:.6g}" for p in row)]) + "\n")
+    return "".join(lines).encode()
+
+
+def tell_quality(found, known: list[int], particles: int, arguments) -> None:
+    """On standard error: how probable what is known is, and how far the samples can be trusted."""
+    what = "noisy string" if arguments.denoise else "pattern"
+
+    def span(values, form: str) -> str:
+        low, high = form.format(min(values)), form.format(max(values))
+        return low if low == high else f"{low} to {high}"
+
+    bits, sizes, ancestors = zip(*found, strict=True)
+    tell(
+        f"{len(found):,} {what}{'s' if len(found) > 1 else ''}: {span(known, '{:,}')} known bits, which"
+        f" have -log2 p = {span(bits, '{:,.2f}')} under the model; effective sample size"
+        f" {span(sizes, '{:,.0f}')} of {particles:,} particles; {span(ancestors, '{:,}')} ancestors of"
+        f" {arguments.N:,} samples"
+    )
+    for number, (cost, size, _) in enumerate(found):
+        if not math.isfinite(cost):
+            problem = "the model gives what is known the probability 0"
+        elif cost > known[number] + 20:
+            problem = f"what is known is all but impossible under the model (2^-{cost:,.0f})"
+        elif size < FEW:
+            problem = (
+                f"effective sample size {size:,.1f}; try --particles {max(16 * particles, 4096)}"
+            )
+        else:
+            continue
+        tell(f"warning: {what} {number + 1}: the samples are not to be relied on: {problem}")
+
+
+def draw_gif(diffusion, length: int, shape, arguments, device) -> None:
+    import torch
+
+    from bernoulli_diffusion import plots
+    from bernoulli_diffusion.noise import Noise
+    from bernoulli_diffusion.sampling import trajectory
+
+    numbers = torch.arange(min(arguments.N, PICTURE_SAMPLES), device=device)
+    noise = Noise(arguments.seed, numbers, length)
+    times, states = trajectory(diffusion, noise, arguments.steps)
+    labels = [f"t = {t}" for t in times]
+    plots.write_gif(
+        plots.sample_frames(states, labels, "from noise to samples", shape), arguments.gif
+    )
 
 
 if __name__ == "__main__":

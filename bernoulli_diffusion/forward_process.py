@@ -126,6 +126,118 @@ class BernoulliProcess:
         rows = torch.stack([stays, returns, lambda_t, lambda_r, lambda_wrong, is_end.float()], 1)
         return _StepDivergence.apply(logits, x_0, x_t, rows[:, :, None]) / math.log(2)
 
+    def control_variate(self, x_0: Tensor, x_t: Tensor, logits: Tensor, t: Tensor) -> Tensor:
+        """How far step_divergence to t - 1 is off its mean over q(x_t | x_0), were logits constant; bits.
+
+        It knows what a wrong bit costs, and that by chance there are more or fewer of them:
+        sum_i (wrong_i - P(wrong)) (cost if wrong - cost if right). Its mean is exactly zero.
+        x_0, x_t: (B, L); logits: (B, L) that do not depend on x_t; t: (B,) in 1..T. Returns (B,).
+        """
+        margin = signs(x_0) * logits
+        alpha_t, alpha_r = self.alpha[t][:, None], self.alpha[t - 1][:, None]  # (B, 1)
+        half_beta = (1 - alpha_t / alpha_r) / 2
+        at_t, at_r = self.evidence[t][:, None], self.evidence[t - 1][:, None]
+
+        def cost(c_0: int) -> Tensor:
+            flip = (half_beta * (1 - c_0 * alpha_r) / (1 + c_0 * alpha_t)).float()
+            later = (1 - flip) * logsigmoid(margin + c_0 * at_r)
+            return later + flip * logsigmoid(margin - c_0 * at_r) - logsigmoid(margin + c_0 * at_t)
+
+        wrong = (x_t != x_0).float() - ((1 - alpha_t) / 2).float()
+        return (wrong * (cost(-1) - cost(1))).sum(dim=1) / math.log(2)
+
+    # --- With evidence: what is known of x_0 from elsewhere, as log-odds that each bit is 1
+
+    def evidence_of(self, known: Tensor, flip_probability: float = 0.0) -> Tensor:
+        """Log-odds of x_0 = 1 given by observed bits, each flipped with flip_probability.
+
+        known: (..., L) of 0 and 1, and anything else (-1) where a bit is unknown; flip_probability
+        in [0, 0.5]. Returns (..., L) float nats: 0 says nothing, +-CERTAIN all there is to say.
+        """
+        p = flip_probability
+        log_odds = math.log1p(-p) - math.log(p) if p > 0 else CERTAIN
+        return ((known == 1).float() - (known == 0).float()) * log_odds
+
+    def time_of_channel(self, flip_probability: float) -> int:
+        """The first time t by which a bit is flipped with at least flip_probability in [0, 0.5]."""
+        return min(math.ceil(2 * flip_probability * self.T - 1e-9), self.T)
+
+    def channel_step(
+        self, y: Tensor, logits: Tensor, flip_probability: float, r: Tensor, u: Tensor
+    ) -> Tensor:
+        """reverse_step from y, seen through a channel that flips bits: alpha_t = 1 - 2 flip_probability.
+
+        y, logits, u: (B, L); r: (B,) with alpha_r >= alpha_t. Returns x_r (B, L) float bits.
+        """
+        alpha_t, alpha_r = 1 - 2 * flip_probability, self.alpha[r][:, None]  # (B, 1)
+        agreement = signs(y) * logits
+        above = (1 - alpha_r).float() + 2 * alpha_r.float() * torch.sigmoid(-agreement)
+        below = (1 - alpha_t) + 2 * alpha_t * torch.sigmoid(agreement)
+        half_beta = ((1 - alpha_t / alpha_r) / 2).float()
+        return torch.where(u < half_beta * above / below, 1 - y, y)
+
+    def evidence_at_0(self, x_0: Tensor, evidence: Tensor) -> Tensor:
+        """log P(observed | x_0) summed over the bits with evidence, in nats. Returns (B,)."""
+        log_p = logsigmoid(signs(x_0) * evidence)
+        return torch.where(evidence == 0, 0, log_p).sum(dim=1)
+
+    def look_ahead(self, x_t: Tensor, logits: Tensor, evidence: Tensor, t: Tensor) -> Tensor:
+        """log prod_i P(observed_i | x_t) as the denoiser sees it, in nats.
+
+        x_t, logits, evidence: (B, L); t: (B,) in 0..T. Returns (B,).
+        """
+        return self._look_ahead(x_t, logits, evidence, t[:, None]).sum(dim=1)
+
+    def _look_ahead(self, x_t: Tensor, logits: Tensor, evidence: Tensor, t: Tensor) -> Tensor:
+        """log P(observed | x_t) = log sum_{x_0} P(x_0 | x_t) P(observed | x_0), bit by bit."""
+        log_odds = logits + signs(x_t) * self.evidence[t]
+        one = logsigmoid(log_odds) + logsigmoid(evidence)
+        zero = logsigmoid(-log_odds) + logsigmoid(-evidence)
+        return torch.where(evidence == 0, 0, torch.logaddexp(one, zero))
+
+    def guided_step(
+        self, x_t: Tensor, logits: Tensor, evidence: Tensor, t: Tensor, r: Tensor, u: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """A reverse step that leans towards the evidence, and the weight that makes up for it.
+
+        x_r ~ g(x_r | x_t), the reverse step with logits + evidence: known bits move by the true
+        posterior, unknown ones as in the model. log p(x_r | x_t) / g(x_r | x_t) is the look-ahead at
+        x_t less the one at x_r, both with the logits of x_t (docs/mathematics.md, section 13).
+        x_t, logits, evidence, u: (B, L); t, r: (B,) with r < t.
+        Returns x_r (B, L) and log p / g (B,) in nats.
+        """
+        x_r = self.reverse_step(x_t, logits + evidence, t, r, u)
+        before = self.look_ahead(x_t, logits, evidence, t)
+        return x_r, before - self.look_ahead(x_r, logits, evidence, r)
+
+    def guided_flip(
+        self, x_t: Tensor, logits: Tensor, evidence: Tensor, t: Tensor, u: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """guided_step from t to t - 1 for single bits that were proposed with probability b_t.
+
+        The model accepts a proposal with probability f / b_t. Here it is accepted with probability
+        a ~ (f / b_t) P(observed | flipped), where it is rejected with (1 - f / b_t) P(observed | not).
+        With f = f(c) and b_t = f(-1) there are no differences of close numbers in either:
+        b_t - f = (beta/2) (alpha_t + alpha_r) (1 + c) / ((1 - alpha_t) (1 + alpha_t c)).
+        All arguments (n,). Returns flip (n,) bool and the log weight (n,) in nats.
+        """
+        alpha_t, alpha_r = self.alpha[t].float(), self.alpha[t - 1].float()
+        lost_t, lost_r = (1 - self.alpha[t]).float(), (1 - self.alpha[t - 1]).float()
+        agreement = signs(x_t) * logits
+        below = (1 + alpha_r).log() + _log_mixture(lost_t, alpha_t, agreement)
+        accept = lost_t.log() + _log_mixture(lost_r, alpha_r, -agreement) - below
+        reject = (2 * (alpha_t + alpha_r)).log() + logsigmoid(agreement) - below
+        if_flipped = self._look_ahead(1 - x_t, logits, evidence, t - 1)
+        if_not = self._look_ahead(x_t, logits, evidence, t - 1)
+        total = torch.logaddexp(accept + if_flipped, reject + if_not)
+        flip = u.log() < accept + if_flipped - total
+        return flip, total - torch.where(flip, if_flipped, if_not)
+
+
+def _log_mixture(lost: Tensor, alpha: Tensor, agreement: Tensor) -> Tensor:
+    """log(1 - alpha + 2 alpha sigmoid(agreement)), lost = 1 - alpha, which does not underflow."""
+    return torch.logaddexp(lost.log(), (2 * alpha).log() + logsigmoid(agreement))
+
 
 class _StepDivergence(torch.autograd.Function):
     """step_divergence in nats, and its gradient from the same three sigmoids.

@@ -282,6 +282,54 @@ def _percent(share: float) -> str:
     return f"{100 * share:.1f}%"
 
 
+# ---------------------------------------------------------------------------------------- surprise
+
+
+def surprise_map(
+    bits: np.ndarray, p: np.ndarray, total: int, shape: tuple[int, int] | None = None
+) -> Figure:
+    """How surprising each bit is given the others of its string, -log2 p bits, as a heat map.
+
+    bits: (N, L) of 0 and 1; p: (N, L) leave-one-out probabilities of their values; total: strings
+    in the file, of which N are shown; shape: (rows, columns) draws each string as an image, None as
+    a row. A dot marks a 1. The colour scale ends at 10 bits, one in a thousand.
+    """
+    N, L = bits.shape
+    surprise = -np.log2(np.clip(p, 2.0**-10, 1))
+    as_image = shape is not None and min(shape) > 1
+    rows, columns = shape if as_image else (1, L)
+    across = math.ceil(math.sqrt(N)) if as_image else 1
+    down = math.ceil(N / across)
+    cell = min(0.24, 12 / (across * (columns + 1)))  # inches
+    width, height = across * (columns + 1) * cell, down * (rows + as_image) * cell
+    figure = Figure(figsize=(max(width, 4) + 1.9, max(height, 1) + 1.1), dpi=120)
+    FigureCanvasAgg(figure)
+    gap = int(as_image)
+    picture = np.full((down * (rows + gap) - gap, across * (columns + gap) - gap), np.nan)
+    dots = []
+    for k in range(N):
+        top, left = k // across * (rows + gap), k % across * (columns + gap)
+        picture[top : top + rows, left : left + columns] = surprise[k].reshape(rows, columns)
+        dots += [(left + x, top + y) for y, x in np.argwhere(bits[k].reshape(rows, columns))]
+    axes = figure.subplots()
+    figure.subplots_adjust(
+        left=0.06, right=0.94, top=1 - 0.55 / figure.get_figheight(), bottom=0.09
+    )
+    image = axes.imshow(picture, cmap="magma_r", vmin=0, vmax=10, interpolation="nearest")
+    if cell > 0.06 and dots:
+        x, y = zip(*dots, strict=True)
+        axes.scatter(x, y, s=(22 * cell) ** 2, color=VAL, linewidths=0)
+    axes.set_xticks([])
+    axes.set_yticks([] if as_image else range(0, N, max(1, N // 10)))
+    if not as_image:
+        axes.set_yticklabels(range(1, N + 1, max(1, N // 10)))
+    axes.spines[:].set_visible(False)
+    strings = f"{N:,} strings" if total == N else f"the first {N:,} of {total:,} strings"
+    axes.set_title(f"Surprise at each bit given the others · {strings}", loc="left", fontsize=10)
+    figure.colorbar(image, ax=axes, label="bits", shrink=0.8, extend="max")
+    return figure
+
+
 # ---------------------------------------------------------------------------------------- frames
 
 

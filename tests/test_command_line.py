@@ -922,3 +922,86 @@ def test_checkpoints_that_were_cut_short(call, copied, share):
     path = copied.best.with_name("cut.pt")
     path.write_bytes(data[:-1] if share == -1 else data[: int(share * len(data))])
     assert_mistake(call(GENERATE, path, 3), "cut.pt: not a checkpoint, or one that was cut short")
+
+
+# ------------------------------------------------------------------------------- patterns and noise
+
+
+def test_given(call, trained):
+    outcome = call(GENERATE, trained.best, 40, "--given", "01??????", "--particles", 32)
+    assert outcome.code == 0, outcome.stderr
+    lines = outcome.stdout.splitlines()
+    assert len(lines) == 40
+    assert all(re.fullmatch("01[01]{6}", line) for line in lines)
+    assert "2 known bits" in outcome.stderr
+    assert "ancestors" in outcome.stderr
+    again = call(GENERATE, trained.best, 10, "--given", "01??????", "--particles", 32)
+    assert again.stdout.splitlines() == lines[:10]
+
+
+def test_given_file(call, trained, tmp_path):
+    (tmp_path / "patterns.txt").write_text("01??????\r\n????0000\n")
+    arguments = trained.best, 3, "--given-file", "patterns.txt", "--particles", 32
+    outcome = call(GENERATE, *arguments, "--independent")
+    assert outcome.code == 0, outcome.stderr
+    assert re.fullmatch("(01[01]{6}\n){3}([01]{4}0000\n){3}", outcome.stdout)
+    assert call(GENERATE, *arguments, "--independent", "--batch-size", 1).stdout == outcome.stdout
+
+
+def test_denoise(call, trained, tmp_path):
+    (tmp_path / "seen.txt").write_text("01010101\n11110000\n")
+    arguments = trained.best, 5, "--denoise", "seen.txt", "--flip-probability"
+    outcome = call(GENERATE, *arguments, 0)
+    assert outcome.stdout == "01010101\n" * 5 + "11110000\n" * 5
+    assert outcome.stderr == ""
+    outcome = call(GENERATE, *arguments, 0.23, "--steps", 7)
+    assert re.fullmatch("([01]{8}\n){10}", outcome.stdout)
+    (tmp_path / "seen.txt").write_text("0101?101\n")
+    outcome = call(GENERATE, *arguments, 0.1)
+    assert re.fullmatch("([01]{8}\n){5}", outcome.stdout)
+    assert "7 known bits" in outcome.stderr
+
+
+@pytest.mark.parametrize("more", [[], ["--particles", 64]])
+def test_posterior_means(call, trained, tmp_path, more):
+    (tmp_path / "seen.txt").write_text("01010101\n11110000\n")
+    arguments = "--denoise", "seen.txt", "--flip-probability", 0.05, "--mean", *more
+    outcome = call(GENERATE, trained.best, 1, *arguments)
+    rows = [line.split("\t") for line in outcome.stdout.splitlines()]
+    assert len(rows) == 2
+    for bits, *p in rows:
+        assert len(p) == 8
+        assert bits == "".join(str(int(float(q) > 0.5)) for q in p)
+
+
+def test_a_warning_where_the_samples_are_not_to_be_relied_on(call, trained):
+    outcome = call(GENERATE, trained.best, 3, "--given", "0101????", "--particles", 4)
+    assert outcome.code == 0
+    assert "warning: pattern 1" in outcome.stderr
+    assert "--particles" in outcome.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["--given", "01?"], ["--given", "3 characters", "8"]),
+        (["--given", "01??x???"], ["--given:5", "0, 1 or ?", "'x'"]),
+        (["--given", "01??????", "--particles", "0"], "from 1"),
+        (["--given", "01??????", "--gif", "a.gif"], "--gif"),
+        (["--given", "01??????", "--given-file", "p.txt"], "not allowed with"),
+        (["--given-file", "p.txt"], ["p.txt:2:3", "'2'"]),
+        (["--given-file", "none.txt"], "no such file"),
+        (["--given-file", "empty.txt"], "empty"),
+        (["--denoise", "p.txt"], "--flip-probability"),
+        (["--flip-probability", "0.1"], "--denoise"),
+        (["--denoise", "p.txt", "--flip-probability", "0.6"], "0 to 0.5"),
+        (["--denoise", "p.txt", "--flip-probability", "-0.1"], "0 to 0.5"),
+        (["--denoise", "p.txt", "--flip-probability", "nan"], "0 to 0.5"),
+        (["--mean"], "--given"),
+        (["--particles", "10"], "--given"),
+    ],
+)
+def test_wrong_questions(call, trained, tmp_path, arguments, expected):
+    (tmp_path / "p.txt").write_text("01010101\n012?????\n")
+    (tmp_path / "empty.txt").write_text("")
+    assert_mistake(call(GENERATE, trained.best, 2, *arguments), expected)

@@ -1,0 +1,368 @@
+"""Conditionals, likelihoods and denoising: questions to a model, answered by its own reverse process.
+
+Evidence says, per bit, what is known of x_0 from elsewhere: log-odds that the bit is 1, 0 if nothing
+is known, +-CERTAIN if all is (BernoulliProcess.evidence_of). By sequential Monte Carlo, particles walk
+from noise to x_0 by reverse steps that lean towards the evidence; each carries the weight that makes
+up for the leaning,
+
+    w = prod_t p(x_r | x_t) / g(x_r | x_t)  x  P(observed | x_0),
+
+whose mean is P(observed) without bias. Nothing here knows which process it serves.
+docs/mathematics.md, section 13.
+"""
+
+import itertools
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .diffusion import Diffusion
+from .noise import Noise, derive_seed
+from .sampling import ProposalTimes, all_times, grid_times, is_thinning_faster
+
+CHECKS = 24  # times on the way at which a run looks whether its weights have become unequal
+# The look-ahead halves the network's log-odds. All of them would count once for every known bit what
+# these have in common; none would forget it. Half was best in every case that was measured.
+TRUST = 0.5
+MAX_PARTICLES = 1 << 20  # of a run
+MAX_RUNS = 1 << 20  # for one row of evidence
+WALK, RESAMPLING, DRAWING, DENOISING = range(4)  # streams of random numbers derived from one seed
+
+
+class Runs(NamedTuple):
+    """G independent runs of P particles each, at x_0.
+
+    log_evidence estimates log P(observed) in nats; its exponential is unbiased. The effective sample
+    size is the smallest that a run has seen on its way, at most P. ancestor says from which of the
+    run's particles at time T each one descends.
+    """
+
+    x_0: Tensor  # (G, P, L) float bits
+    log_weight: Tensor  # (G, P), the weights of a run add up to 1
+    log_evidence: Tensor  # (G,) nats
+    effective_sample_size: Tensor  # (G,)
+    ancestor: Tensor  # (G, P)
+
+
+@torch.inference_mode()
+def run_particles(
+    diffusion: Diffusion,
+    evidence: Tensor,
+    particles: int,
+    seed: int,
+    numbers: Tensor | None = None,
+    steps: int | None = None,
+    poll=lambda: None,
+) -> Runs:
+    """Sequential Monte Carlo: one run of `particles` particles for each row of evidence.
+
+    At CHECKS times, a run whose effective sample size has fallen below half of its particles is
+    resampled (systematically) by the weights so far times the look-ahead: how probable the denoiser
+    finds what was observed. Without it the evidence would come too late, at t = 0.
+    evidence: (G, L) log-odds in nats; numbers: (G,) the runs' numbers, 0 .. G - 1 by default. What a
+    run does is a function of seed, its number and its evidence alone. steps: as in sampling.walk; a
+    grid has another law.
+    """
+    process, T = diffusion.process, diffusion.T
+    (G, L), P, device = evidence.shape, particles, evidence.device
+    if numbers is None:
+        numbers = torch.arange(G, device=device)
+    evidence = evidence.repeat_interleave(P, dim=0)  # (G * P, L)
+    each = torch.arange(P, device=device)
+    rows = (numbers[:, None] * MAX_PARTICLES + each).flatten()  # (G * P,)
+    dice = Noise(derive_seed(seed, RESAMPLING), numbers, 1)
+    walk = Walk(diffusion, L, steps)
+
+    x = process.sample_prior(Noise(derive_seed(seed, WALK, T), rows, L).uniform(0))
+    log_w = torch.zeros(G, P, device=device, dtype=process.alpha.dtype)
+    log_evidence = log_w.new_zeros(G)
+    smallest = log_w.new_full((G,), P)
+    ancestor = each.repeat(G, 1)  # (G, P)
+    for k, (t, r) in enumerate(itertools.pairwise(walk.check_times())):
+        noise = Noise(derive_seed(seed, WALK, r), rows, L)
+        x, gained = walk.down(x, evidence, t, r, noise, poll)
+        log_w = log_w + gained.view(G, P)
+        if r == 0:
+            log_w = log_w + process.evidence_at_0(x, evidence).view(G, P)
+            smallest = torch.minimum(smallest, _effective_sample_size(log_w))
+            break
+        now = torch.full_like(rows, r)
+        logits = TRUST * diffusion.reverse_model(x, now)
+        ahead = process.look_ahead(x, logits, evidence, now).view(G, P)
+        log_total = log_w + ahead
+        size = _effective_sample_size(log_total)
+        smallest = torch.minimum(smallest, size)
+        poor = size < P / 2  # (G,)
+        chosen = systematic(log_total.softmax(dim=1), dice.uniform(k))  # (G, P)
+        chosen = torch.where(poor[:, None], chosen, each)
+        x = x.view(G, P, L).gather(1, chosen[:, :, None].expand(-1, -1, L)).view(G * P, L)
+        ancestor = ancestor.gather(1, chosen)
+        # A resampled particle stands for the mean, and gives back the look-ahead that chose it.
+        mean = log_total.logsumexp(dim=1) - math.log(P)
+        log_evidence = log_evidence + torch.where(poor, mean, 0)
+        log_w = torch.where(poor[:, None], -ahead.gather(1, chosen), log_w)
+    total = log_w.logsumexp(dim=1)
+    log_evidence = log_evidence + total - math.log(P)
+    return Runs(x.view(G, P, L), log_w - total[:, None], log_evidence, smallest, ancestor)
+
+
+def _effective_sample_size(log_w: Tensor) -> Tensor:
+    """1 / sum of the squared normalised weights. log_w: (G, P). Returns (G,)."""
+    return 1 / log_w.softmax(dim=1).square().sum(dim=1)
+
+
+def systematic(weight: Tensor, u: Tensor, count: int | None = None) -> Tensor:
+    """Systematic resampling: indices such that i appears count * weight_i times, rounded up or down.
+
+    weight: (G, P), rows add up to 1; u: (G, 1) uniform; count: P by default. Returns (G, count),
+    rising.
+    """
+    P = weight.shape[1]
+    count = count or P
+    places = (torch.arange(count, device=weight.device) + u.to(weight.dtype)) / count  # (G, count)
+    edges = weight.cumsum(dim=1)
+    return torch.searchsorted(edges / edges[:, -1:], places).clamp_(max=P - 1)
+
+
+class Walk:
+    """Down the times with evidence, by every step of a grid or by thinning (as in sampling.py)."""
+
+    def __init__(self, diffusion: Diffusion, length: int, steps: int | None = None):
+        self.diffusion, T = diffusion, diffusion.T
+        exact = steps is None or steps >= T
+        self.times = all_times(T) if exact else grid_times(T, steps)
+        self.proposals = None
+        if exact and is_thinning_faster(diffusion, length):
+            self.proposals = ProposalTimes(diffusion.process.max_flip_probability())
+
+    def check_times(self) -> list[int]:
+        """From T to 0: at most CHECKS steps, by times that the walk visits."""
+        T = self.times[0]
+        wanted = grid_times(T, CHECKS)
+        return sorted({min(self.times, key=lambda s: abs(s - t)) for t in wanted}, reverse=True)
+
+    def down(
+        self, x: Tensor, evidence: Tensor, t: int, r: int, noise: Noise, poll=lambda: None
+    ) -> tuple[Tensor, Tensor]:
+        """From x_t to x_r. x, evidence: (B, L). Returns x_r and log p / g (B,) in nats."""
+        if self.proposals:
+            return self._thinned(x, evidence, t, r, noise, poll)
+        return self._every_step(x, evidence, t, r, noise, poll)
+
+    def _every_step(self, x, evidence, t, r, noise, poll) -> tuple[Tensor, Tensor]:
+        process = self.diffusion.process
+        log_w = torch.zeros(len(x), device=x.device, dtype=process.alpha.dtype)
+        visited = [s for s in self.times if r <= s <= t]
+        for k, (s, next_s) in enumerate(itertools.pairwise(visited)):
+            poll()
+            now, then = torch.full_like(noise.rows, s), torch.full_like(noise.rows, next_s)
+            logits = self.diffusion.reverse_model(x, now)
+            x, gained = process.guided_step(x, logits, evidence, now, then, noise.uniform(k))
+            log_w += gained
+        return x, log_w
+
+    def _thinned(self, x, evidence, t, r, noise, poll) -> tuple[Tensor, Tensor]:
+        """A particle's weight changes only at proposals of bits that there is evidence about."""
+        process = self.diffusion.process
+        log_w = torch.zeros(len(x), device=x.device, dtype=process.alpha.dtype)
+        x = x.clone()
+        index = torch.arange(len(x), device=x.device)  # the rows that are under way
+        # Proposals are coins tossed for each time by itself: those above t need not be known.
+        when = self.proposals.next(torch.full(x.shape, t, device=x.device), noise.uniform(0))
+        call = 1
+        while True:
+            poll()
+            now = when.amax(dim=1)  # (B,)
+            active = now > r
+            if not active.all():
+                index, when, now = index[active], when[active], now[active]
+                noise = noise.select(active)
+            if not len(index):
+                return x, log_w
+            logits = self.diffusion.reverse_model(x[index], now)
+            row, bit = (when == now[:, None]).nonzero(as_tuple=True)  # (n,) the proposals
+            s, place = now[row], (index[row], bit)
+            flip, gained = process.guided_flip(
+                x[place], logits[row, bit], evidence[place], s, noise.uniform_at(call, row, bit)
+            )
+            x[place] = torch.where(flip, 1 - x[place], x[place])
+            log_w.index_add_(0, index[row], gained.to(log_w.dtype))
+            later = self.proposals.next(s - 1, noise.uniform_at(call + 1, row, bit))
+            when[row, bit] = torch.where(s > 1, later, 0)
+            call += 2
+
+
+# ------------------------------------------------------------------------------- samples
+
+
+class Conditional(NamedTuple):
+    """What is drawn for one row of evidence, and how far it can be trusted."""
+
+    samples: Tensor  # (N, L) float bits
+    mean: Tensor  # (L,) P(x_0 = 1 | observed) per bit, from all particles
+    log_evidence: float  # nats
+    effective_sample_size: float  # the median of its runs' smallest
+    ancestors: int  # how many different particles at time T the samples descend from
+
+
+@torch.inference_mode()
+def conditional_samples(
+    diffusion: Diffusion,
+    evidence: Tensor,
+    N: int,
+    seed: int,
+    particles: int = 256,
+    samples_per_run: int | None = None,
+    steps: int | None = None,
+    batch_size: int = 4096,
+    poll=lambda: None,
+) -> Iterator[Conditional]:
+    """N draws of x_0 given the evidence, for each row of evidence (M, L) in nats.
+
+    Each run of `particles` particles gives samples_per_run draws (by default an eighth of its
+    particles) by one systematic resampling at its end, so that draws are rarely copies of one
+    another; draws of different runs are independent. samples_per_run=1 makes all of them so.
+    batch_size: particles that walk together, at least a run.
+    """
+    D = samples_per_run or max(1, particles // 8)
+    runs = max(1, -(-N // D))
+    at_a_time = max(1, batch_size // particles)
+    count = len(evidence) * runs
+    waiting = []  # runs, until those of a row are complete
+    for first in range(0, count, at_a_time):
+        which = torch.arange(first, min(first + at_a_time, count), device=evidence.device)
+        row = which // runs
+        numbers = row * MAX_RUNS + which % runs
+        part = run_particles(diffusion, evidence[row], particles, seed, numbers, steps, poll)
+        waiting += zip(numbers, *part, strict=True)
+        while len(waiting) >= runs:
+            numbers, *fields = zip(*waiting[:runs], strict=True)
+            yield _draw(torch.stack(numbers), Runs(*map(torch.stack, fields)), N, D, seed)
+            del waiting[:runs]
+
+
+def _draw(numbers: Tensor, runs: Runs, N: int, D: int, seed: int) -> Conditional:
+    """D draws from each of the runs of one row, the first N of them all."""
+    R, _, L = runs.x_0.shape
+    dice = Noise(derive_seed(seed, DRAWING), numbers, D + 1).uniform(0)
+    weight = runs.log_weight.exp()
+    chosen = systematic(weight, dice[:, :1], D)  # (R, D)
+    chosen = chosen.gather(1, dice[:, 1:].argsort(dim=1))  # neighbours are alike: mix them
+    x_0 = runs.x_0.gather(1, chosen[:, :, None].expand(-1, -1, L)).view(R * D, L)[:N]
+    # a particle of run k is another one than that of run j
+    ancestor = runs.ancestor.gather(1, chosen) + MAX_PARTICLES * torch.arange(
+        R, device=chosen.device
+    ).unsqueeze(1)
+    return Conditional(
+        samples=x_0,
+        mean=(weight[:, :, None] * runs.x_0).sum(dim=1).mean(dim=0),
+        log_evidence=(runs.log_evidence.logsumexp(dim=0) - math.log(R)).item(),
+        effective_sample_size=runs.effective_sample_size.median().item(),
+        ancestors=len(ancestor.flatten()[:N].unique()),
+    )
+
+
+# ------------------------------------------------------------------------------- denoising
+
+
+@torch.inference_mode()
+def denoised(
+    diffusion: Diffusion,
+    y: Tensor,
+    flip_probability: float,
+    noise: Noise,
+    steps: int | None = None,
+    poll=lambda: None,
+) -> Tensor:
+    """x_0 ~ p(x_0 | x_t = y), the reverse process started at y, where 1 - alpha_t = 2 flip_probability.
+
+    That is what was sent through a channel that flips each bit with flip_probability: exactly so if
+    the network is perfect, and independent draws always. (run_particles with the evidence of y has
+    the exact posterior under the model's law p(x_0), whatever the network.) Between two times t
+    the network is asked at the later one.
+    y: (B, L) bits; flip_probability in [0, 0.5]; noise: of B rows. Returns (B, L).
+    """
+    process = diffusion.process
+    t = process.time_of_channel(flip_probability)
+    if t == 0:
+        return y.clone()
+    walk = Walk(diffusion, y.shape[1], steps)
+    r = max(s for s in walk.times if s < t)
+    now, then = torch.full_like(noise.rows, t), torch.full_like(noise.rows, r)
+    logits = diffusion.reverse_model(y, now)
+    x = process.channel_step(y, logits, flip_probability, then, noise.uniform(0))
+    below = Noise(derive_seed(noise.seed, DENOISING), noise.rows, noise.length)
+    return walk.down(x, torch.zeros_like(x), r, 0, below, poll)[0]
+
+
+@torch.inference_mode()
+def denoised_mean(diffusion: Diffusion, y: Tensor, flip_probability: float) -> Tensor:
+    """P(x_0 = 1 | y) per bit, by one network call: the mean of denoised under a perfect network.
+
+    y: (B, L) bits; flip_probability in [0, 0.5]. Returns (B, L) probabilities.
+    """
+    process = diffusion.process
+    t = torch.full((len(y),), max(1, process.time_of_channel(flip_probability)), device=y.device)
+    logits = diffusion.reverse_model(y, t)
+    return torch.sigmoid(logits + process.evidence_of(y, flip_probability))
+
+
+@torch.inference_mode()
+def leave_one_out(diffusion: Diffusion, x_0: Tensor) -> Tensor:
+    """P(x_0,i | all other bits of x_0) per bit, as the network says it at t = 1, next to 0.
+
+    x_0: (B, L) bits. Returns (B, L) probabilities of the values that the bits have.
+    """
+    t = torch.ones(len(x_0), dtype=torch.int64, device=x_0.device)
+    return torch.sigmoid((2 * x_0 - 1) * diffusion.reverse_model(x_0, t))
+
+
+# ------------------------------------------------------------------------------- likelihood
+
+
+class Likelihoods(NamedTuple):
+    """Estimates for n strings, each from R runs; all (n,) float64 on the CPU."""
+
+    log2_p: Tensor  # of the mean over runs, which is unbiased for p
+    standard_error: Tensor  # of log2_p; NaN if there is one run
+    spread: Tensor  # standard deviation of log2 of the single runs' estimates; NaN for one run
+    effective_sample_size: Tensor  # mean over runs
+
+
+def log2_likelihoods(
+    diffusion: Diffusion,
+    strings,
+    particles: int,
+    repeats: int,
+    seed: int,
+    device: torch.device | str = "cpu",
+    batch_size: int = 4096,
+) -> Iterator[Likelihoods]:
+    """log2 p(x_0) of every string (a BitStrings), block by block, by runs with every bit known.
+
+    Each of `repeats` runs of `particles` particles estimates p(x_0) without bias.
+    """
+    lines = max(1, batch_size // (particles * repeats))
+    for first in range(0, len(strings), lines):
+        x_0 = torch.from_numpy(strings.bits(slice(first, first + lines))).to(device).float()
+        evidence = diffusion.process.evidence_of(x_0).repeat_interleave(repeats, dim=0)
+        run = torch.arange(len(evidence), device=device)
+        numbers = (first + run // repeats) * MAX_RUNS + run % repeats
+        runs = run_particles(diffusion, evidence, particles, seed, numbers)
+        log_p = runs.log_evidence.cpu().double().view(len(x_0), repeats)
+        mean = log_p.logsumexp(dim=1) - math.log(repeats)
+        relative = _deviation((log_p - mean[:, None]).exp()) / repeats**0.5
+        yield Likelihoods(
+            mean / math.log(2),
+            relative / math.log(2),
+            _deviation(log_p) / math.log(2),
+            runs.effective_sample_size.cpu().double().view(len(x_0), repeats).mean(dim=1),
+        )
+
+
+def _deviation(x: Tensor) -> Tensor:
+    """Standard deviations of the rows of x (n, R), NaN if R is 1."""
+    return x.std(dim=1) if x.shape[1] > 1 else x.new_full((len(x),), math.nan)

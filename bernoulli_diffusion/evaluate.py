@@ -1,0 +1,301 @@
+"""How probable strings are under a model: python -m bernoulli_diffusion.evaluate CHECKPOINT FILE"""
+
+import argparse
+import json
+import math
+import shlex
+import sys
+from pathlib import Path
+
+from .command_line import ArgumentParser, count, output_file, positive, run
+
+MAX_EXACT_LENGTH = 12
+HEATMAP_LINES = 40
+
+DESCRIPTION = """\
+Print, as one JSON object, how many bits a trained model needs for the strings of FILE: the
+variational bound on -log2 p(x), its standard error, and what fair and independent bits would need.
+--particles adds the likelihood itself, which is tighter and costs more."""
+
+
+def positive_number(text: str) -> float:
+    """A number > 0."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a number above 0, found {text!r}")
+    return number
+
+
+def parse_arguments():
+    parser = ArgumentParser(prog="python -m bernoulli_diffusion.evaluate", description=DESCRIPTION)
+    parser.add_argument(
+        "checkpoint", metavar="CHECKPOINT", type=Path, help="results/.../checkpoints/model_best.pt"
+    )
+    parser.add_argument("file", metavar="FILE", type=Path, help="strings of 0 and 1, one a line")
+    parser.add_argument(
+        "--precision",
+        type=positive_number,
+        default=0.001,
+        metavar="E",
+        help="standard error of the mean bound, relative to it; default: 0.001. Half costs four times",
+    )
+    parser.add_argument(
+        "--particles",
+        type=positive,
+        metavar="P",
+        help="also estimate p(x) itself, without bias, by sequential Monte Carlo with P particles a"
+        " string (100 to 1,000); -log2 of an estimate is too high rather than too low, and falls with P",
+    )
+    parser.add_argument(
+        "--repeats",
+        type=positive,
+        metavar="R",
+        help="with --particles: independent estimates a string, averaged; their spread is told."
+        " Default: 4",
+    )
+    parser.add_argument(
+        "--exact",
+        action="store_true",
+        help=f"also sum p(x) exactly over all 2^L states and T steps, for L <= {MAX_EXACT_LENGTH}",
+    )
+    parser.add_argument(
+        "--per-line",
+        type=output_file,
+        metavar="TSV",
+        help="write every string's own values: tab-separated, a header, then a row a string in the"
+        " order of FILE",
+    )
+    parser.add_argument(
+        "--explain",
+        type=output_file,
+        metavar="TSV",
+        help="write, for every string and bit, the probability of the bit's value given all others:"
+        " tab-separated, a header bit_1 .. bit_L; small numbers are surprising",
+    )
+    parser.add_argument(
+        "--heatmap",
+        type=output_file,
+        metavar="PNG",
+        help=f"draw that for the first {HEATMAP_LINES} strings, laid out by data.shape if it is set",
+    )
+    parser.add_argument("--seed", type=count, default=0, metavar="S", help="default: 0")
+    parser.add_argument(
+        "--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="default: auto"
+    )
+    parser.add_argument(
+        "--weights",
+        choices=("averaged", "raw"),
+        default="averaged",
+        help="the averaged weights (default, those that were validated) or the last step's",
+    )
+    parser.add_argument(
+        "--trust-code",
+        action="store_true",
+        help="run the reverse_model.py kept inside the checkpoint, if it differs from the live file",
+    )
+    arguments = parser.parse_args()
+    if arguments.repeats and not arguments.particles:
+        parser.error("--repeats goes with --particles")
+    if arguments.particles and arguments.particles > 1 << 20:
+        parser.error("--particles: at most 1048576; more --repeats do the same")
+    arguments.repeats = arguments.repeats or 4
+    return arguments
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    # torch takes a second to import: after the arguments are known to be sound
+    from . import checkpoint as checkpoints
+    from .data import read_bit_strings
+    from .device import choose_device
+    from .errors import UserError
+
+    device = choose_device(arguments.device)
+    checkpoint = checkpoints.load(arguments.checkpoint)
+    L = checkpoint["sequence_length"]
+    strings = read_bit_strings(arguments.file)
+    if strings.length != L:
+        raise UserError(
+            f"{arguments.file}: strings of {strings.length} bits, but the model's have {L}"
+        )
+    if arguments.exact and L > MAX_EXACT_LENGTH:
+        raise UserError(f"--exact: for strings of at most {MAX_EXACT_LENGTH} bits, these have {L}")
+    diffusion = checkpoints.restore(
+        checkpoint,
+        arguments.checkpoint,
+        weights=arguments.weights,
+        trust_code=arguments.trust_code,
+        command=shlex.join(["python", "-m", "bernoulli_diffusion.evaluate", *sys.argv[1:]])
+        + " --trust-code",
+        device=device,
+    )
+    columns = _bound(diffusion, strings, arguments, device)
+    report = {
+        "checkpoint": str(arguments.checkpoint),
+        "file": str(arguments.file),
+        "samples": len(strings),
+        "length": L,
+        "T": diffusion.T,
+        "seed": arguments.seed,
+        "bound": _summary(columns["bound_bits"], columns["bound_standard_error"], L),
+        "baselines": _baselines(strings, arguments.checkpoint),
+    }
+    report["bound"]["draws_per_sample"] = columns.pop("draws")
+    if arguments.particles:
+        columns |= _likelihood(diffusion, strings, arguments, device)
+        report["likelihood"] = _likelihood_summary(columns, arguments, L)
+    if arguments.exact:
+        columns |= _exact(diffusion, strings, device)
+        report["exact"] = _summary(columns["exact_bits"], None, L)
+    if arguments.per_line:
+        _write_table(arguments.per_line, columns)
+    if arguments.explain:
+        _explain(diffusion, strings, arguments.explain, device)
+    if arguments.heatmap:
+        shape = checkpoints.config_of(checkpoint, arguments.checkpoint).data.shape
+        _draw_heatmap(diffusion, strings, arguments.heatmap, shape, device)
+    print(json.dumps(report, indent=2))
+
+
+def _bar(total: int, what: str):
+    from tqdm import tqdm
+
+    return tqdm(total=total, desc=what, unit=" strings", disable=None, leave=False)
+
+
+def _bound(diffusion, strings, arguments, device) -> dict:
+    import torch
+
+    from .likelihood import bound_of_each, plan_bound
+
+    effort = plan_bound(diffusion, strings, arguments.precision, arguments.seed, device)
+    parts = []
+    with _bar(len(strings), "bound") as bar:
+        for part in bound_of_each(diffusion, strings, effort, arguments.seed, device):
+            parts.append(part)
+            bar.update(len(part[0]))
+    bits, error = (torch.cat(values).numpy() for values in zip(*parts, strict=True))
+    return {"bound_bits": bits, "bound_standard_error": error, "draws": effort.draws}
+
+
+def _likelihood(diffusion, strings, arguments, device) -> dict:
+    import torch
+
+    from .conditioning import log2_likelihoods
+
+    parts = []
+    with _bar(len(strings), "likelihood") as bar:
+        for part in log2_likelihoods(
+            diffusion, strings, arguments.particles, arguments.repeats, arguments.seed, device
+        ):
+            parts.append(part)
+            bar.update(len(part.log2_p))
+    fields = (torch.cat(values).numpy() for values in zip(*parts, strict=True))
+    log2_p, error, spread, size = fields
+    return {
+        "likelihood_bits": -log2_p,
+        "likelihood_standard_error": error,
+        "likelihood_spread": spread,
+        "effective_sample_size": size,
+    }
+
+
+def _exact(diffusion, strings, device) -> dict:
+    import numpy as np
+
+    from .likelihood import exact_law
+
+    law = exact_law(diffusion, strings.length, device).numpy()
+    number = strings.bits().astype(np.int64) @ (1 << np.arange(strings.length)[::-1])
+    return {"exact_bits": -np.log2(law[number])}
+
+
+def _summary(bits, errors, L: int) -> dict:
+    """Means over the strings, and the Monte Carlo error of these means (errors None: there is none)."""
+    mean = float(bits.mean())
+    error = None if errors is None else float((errors**2).sum() ** 0.5 / len(errors))
+    if error is not None and math.isnan(error):
+        error = None
+    scales = {"bits": 1.0, "nats": math.log(2), "bits_per_bit": 1 / L}
+    result = {}
+    for name, scale in scales.items():
+        result[name] = mean * scale
+        if errors is not None:
+            result[f"{name}_standard_error"] = None if error is None else error * scale
+    return result
+
+
+def _likelihood_summary(columns: dict, arguments, L: int) -> dict:
+    summary = _summary(columns["likelihood_bits"], columns["likelihood_standard_error"], L)
+    spread = float((columns["likelihood_spread"] ** 2).mean() ** 0.5)
+    return summary | {
+        "particles": arguments.particles,
+        "repeats": arguments.repeats,
+        "spread_over_repeats_bits": None if math.isnan(spread) else spread,
+        "effective_sample_size": float(columns["effective_sample_size"].mean()),
+    }
+
+
+def _baselines(strings, checkpoint: Path) -> dict:
+    """Bits a sample without a model. Frequencies are those of the run's train.txt if it is there."""
+    from .checkpoint import run_dir_of
+    from .data import read_bit_strings
+    from .errors import UserError
+    from .likelihood import independent_bits
+
+    source, train = "FILE", strings
+    run_dir = run_dir_of(checkpoint)
+    if run_dir and (run_dir / "train.txt").is_file():
+        try:
+            found = read_bit_strings(run_dir / "train.txt")
+        except UserError:  # it is not what the user asked about
+            found = None
+        if found and found.length == strings.length:
+            source, train = str(run_dir / "train.txt"), found
+    return {
+        "uniform_bits": float(strings.length),
+        "independent_bits": independent_bits(train, strings),
+        "independent_bits_frequencies_of": source,
+    }
+
+
+def _write_table(path: Path, columns: dict) -> None:
+    from .files import open_atomically
+
+    with open_atomically(path) as file:
+        file.write(("\t".join(["line", *columns]) + "\n").encode())
+        for number, row in enumerate(zip(*columns.values(), strict=True), 1):
+            file.write(("\t".join([str(number), *(f"{v:.6g}" for v in row)]) + "\n").encode())
+
+
+def _explain(diffusion, strings, path: Path, device) -> None:
+    import torch
+
+    from .conditioning import leave_one_out
+    from .files import open_atomically
+
+    with open_atomically(path) as file:
+        header = "\t".join(f"bit_{i}" for i in range(1, strings.length + 1))
+        file.write(f"{header}\n".encode())
+        for first in range(0, len(strings), 4096):
+            x_0 = torch.from_numpy(strings.bits(slice(first, first + 4096))).float().to(device)
+            for row in leave_one_out(diffusion, x_0).tolist():
+                file.write(("\t".join(f"{p:.6g}" for p in row) + "\n").encode())
+
+
+def _draw_heatmap(diffusion, strings, path: Path, shape, device) -> None:
+    import torch
+
+    from . import plots
+    from .conditioning import leave_one_out
+
+    bits = strings.bits(slice(HEATMAP_LINES))
+    p = leave_one_out(diffusion, torch.from_numpy(bits).float().to(device)).cpu().numpy()
+    plots.write_figure(plots.surprise_map(bits, p, len(strings), shape), path)
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

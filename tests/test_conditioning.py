@@ -1,0 +1,326 @@
+"""Conditionals, likelihoods and denoising against the exact law of the model, by enumeration."""
+
+import math
+
+import exact
+import pytest
+import torch
+
+from bernoulli_diffusion import conditioning
+from bernoulli_diffusion.conditioning import (
+    Walk,
+    conditional_samples,
+    denoised,
+    denoised_mean,
+    leave_one_out,
+    log2_likelihoods,
+    run_particles,
+    systematic,
+)
+from bernoulli_diffusion.data import BitStrings
+from bernoulli_diffusion.diffusion import Diffusion
+from bernoulli_diffusion.forward_process import CERTAIN, BernoulliProcess
+from bernoulli_diffusion.noise import Noise
+
+Z_LIMIT = 4.5  # two-sided 7e-6; seeds are fixed
+
+
+def build(L: int, T: int, seed: int = 0, scale: float = 1.0) -> Diffusion:
+    return Diffusion(BernoulliProcess(T), exact.random_model(L, T, seed, scale))
+
+
+@pytest.fixture(params=["every step", "thinned"])
+def sampler(request, monkeypatch):
+    """Either way down, whatever is faster."""
+    thinned = request.param == "thinned"
+    monkeypatch.setattr(conditioning, "is_thinning_faster", lambda *_: thinned)
+    return request.param
+
+
+def likelihood_of(observed: torch.Tensor, x: torch.Tensor, p: float) -> torch.Tensor:
+    """P(observed | x) for a channel that flips bits with probability p; -1 is unknown. (N,)"""
+    each = torch.where(x == observed, 1 - p, p)
+    return torch.where(observed < 0, torch.ones_like(each), each).prod(dim=1)
+
+
+OBSERVED = [
+    ([1, -1, 0, -1], 0.0),
+    ([1, 1, 0, 0], 0.0),
+    ([-1, -1, -1, -1], 0.0),
+    ([0, 1, 1, -1], 0.1),
+    ([1, 1, 0, 1], 0.3),
+    ([1, 0, 1, 0], 0.5),
+]
+
+
+@pytest.mark.parametrize(("observed", "p"), OBSERVED)
+def test_probability_of_what_is_observed_is_unbiased(sampler, observed, p):
+    """The mean over runs is the sum of p(x_0) P(observed | x_0), with few particles too."""
+    diffusion, observed = build(4, 8), torch.tensor(observed).float()
+    law = exact.law(diffusion.reverse_model)
+    truth = (law * likelihood_of(observed, exact.states(4), p)).sum()
+    if p == 0.5:  # evidence of nothing is no evidence
+        truth = torch.tensor(1.0)
+    evidence = diffusion.process.evidence_of(observed, p).repeat(2000, 1)
+    ratio = run_particles(diffusion, evidence, 6, seed=1).log_evidence.exp() / truth
+    error = ratio.std() / len(ratio) ** 0.5
+    assert error < 0.1
+    assert abs(ratio.mean() - 1) < Z_LIMIT * error + 1e-5
+
+
+@pytest.mark.parametrize(("observed", "p"), OBSERVED)
+def test_conditional_law_is_bayes_rule(sampler, observed, p):
+    diffusion, observed = build(4, 8), torch.tensor(observed).float()
+    law = exact.law(diffusion.reverse_model)
+    truth = law * likelihood_of(observed, exact.states(4), p)
+    truth /= truth.sum()
+    evidence = diffusion.process.evidence_of(observed, p).repeat(10, 1)
+    distance = []
+    for particles in (3, 1500):
+        runs = run_particles(diffusion, evidence, particles, seed=2)
+        law_of_runs = torch.zeros(16, dtype=torch.float64)
+        numbers, weights = exact.index(runs.x_0).flatten(), runs.log_weight.exp().flatten()
+        law_of_runs.index_add_(0, numbers, weights / len(evidence))
+        distance.append((law_of_runs - truth).abs().sum().item() / 2)
+    assert distance[1] < 0.02
+    assert distance[1] < distance[0] or distance[0] < 0.02
+
+
+def test_the_look_ahead_is_not_needed_for_exactness_but_for_resampling(monkeypatch):
+    """Whatever the look-ahead, the estimate is unbiased: here with one that is nonsense."""
+    diffusion = build(3, 6)
+    law = exact.law(diffusion.reverse_model)
+    monkeypatch.setattr(conditioning, "TRUST", -1.0)
+    evidence = diffusion.process.evidence_of(torch.tensor([1.0, 0.0, -1.0])).repeat(3000, 1)
+    ratio = run_particles(diffusion, evidence, 5, seed=1).log_evidence.exp() / law[4:6].sum()
+    assert abs(ratio.mean() - 1) < Z_LIMIT * ratio.std() / len(ratio) ** 0.5
+
+
+def test_known_bits_are_kept(sampler):
+    diffusion, observed = build(5, 12), torch.tensor([1.0, -1, 0, -1, 1])
+    runs = run_particles(diffusion, diffusion.process.evidence_of(observed)[None], 200, seed=0)
+    known = observed >= 0
+    assert (runs.x_0[0][:, known] == observed[known]).all()
+    assert runs.log_weight.exp().sum().item() == pytest.approx(1)
+
+
+def test_a_certain_network_that_contradicts_gives_a_small_probability(sampler):
+    """Log-odds of 30 against the known bit: e^-30, and nothing infinite or undefined."""
+    model = exact.TableModel(torch.full((21, 4, 2), 30.0))
+    diffusion = Diffusion(BernoulliProcess(20), model)
+    evidence = diffusion.process.evidence_of(torch.tensor([[0.0, -1.0]]))
+    runs = run_particles(diffusion, evidence, 500, seed=0)
+    assert runs.log_evidence.item() == pytest.approx(-30, abs=1.5)
+    assert (runs.x_0[0] == torch.tensor([0.0, 1.0])).all()
+
+
+@pytest.mark.parametrize("t", [1, 2, 9, 20])
+@pytest.mark.parametrize("evidence", [CERTAIN, -CERTAIN, 2.0, -0.5, 0.0])
+def test_a_weighted_proposal_is_the_model_s(t, evidence):
+    """Weighted, it is accepted with probability f / b_t and rejected with 1 - f / b_t, on a grid of u."""
+    if t == 1 and abs(evidence) == CERTAIN:
+        return  # the last step does not go where a known bit is wrong; the weights then add up to less
+    process, n = BernoulliProcess(20), 20_000
+    u, one = (torch.arange(n) + 0.5) / n, torch.ones(n)
+    at, before = torch.tensor([t]), torch.tensor([t - 1])
+    for bit in (0.0, 1.0):
+        arguments = one * bit, one * 0.7, one * evidence, torch.full((n,), t)
+        flip, log_weight = process.guided_flip(*arguments, u)
+        f = process.flip_probability(torch.tensor([[bit]]), torch.tensor([[0.7]]), at, before)
+        expected = (f / process.max_flip_probability()[t]).item()
+        weight = log_weight.exp()
+        assert (weight * flip).mean().item() == pytest.approx(expected, abs=2e-3)
+        assert (weight * ~flip).mean().item() == pytest.approx(1 - expected, abs=2e-3)
+        if evidence == 0:
+            torch.testing.assert_close(weight, one)
+
+
+def test_guided_step_has_the_model_s_odds_as_weights():
+    """log p / g of a step, from the flip probabilities themselves."""
+    process, generator = BernoulliProcess(10), torch.Generator().manual_seed(0)
+    x = torch.randint(2, (500, 3), generator=generator).float()
+    logits = torch.randn(500, 3, generator=generator)
+    evidence = torch.tensor([1.5, 0.0, -0.7]).expand(500, 3)
+    t, r = torch.full((500,), 7), torch.full((500,), 4)
+    u = torch.rand(500, 3, generator=generator)
+    x_r, log_weight = process.guided_step(x, logits, evidence, t, r, u)
+    f = process.flip_probability(x, logits, t, r).double()
+    g = process.flip_probability(x, logits + evidence, t, r).double()
+    moved = x_r != x
+    expected = torch.where(moved, f / g, (1 - f) / (1 - g)).log().sum(dim=1)
+    torch.testing.assert_close(log_weight.double(), expected, rtol=0, atol=2e-5)
+
+
+# --- Runs and samples
+
+
+def test_a_run_is_a_function_of_its_seed_and_number(sampler):
+    diffusion = build(4, 10)
+    evidence = diffusion.process.evidence_of(torch.tensor([1.0, -1, -1, 0])).repeat(6, 1)
+    whole = run_particles(diffusion, evidence, 30, seed=4)
+    part = run_particles(diffusion, evidence[2:4], 30, seed=4, numbers=torch.tensor([2, 3]))
+    assert part.x_0.equal(whole.x_0[2:4])
+    torch.testing.assert_close(part.log_evidence, whole.log_evidence[2:4])
+    other = run_particles(diffusion, evidence, 30, seed=5)
+    assert not other.x_0.equal(whole.x_0)
+
+
+def draw(diffusion, evidence, N, **options):
+    return list(conditional_samples(diffusion, evidence, N, seed=3, **options))
+
+
+def test_samples_do_not_depend_on_batch_or_number():
+    diffusion = build(4, 10)
+    patterns = torch.tensor([[1.0, -1, -1, 0], [-1, -1, 1, -1], [-1, -1, -1, -1]])
+    evidence = diffusion.process.evidence_of(patterns)
+    whole = draw(diffusion, evidence, 20, particles=16)
+    assert [one.samples.shape for one in whole] == [(20, 4)] * 3
+    for batch_size in (1, 50, 10_000):
+        for one, other in zip(
+            whole, draw(diffusion, evidence, 20, particles=16, batch_size=batch_size), strict=True
+        ):
+            assert one.samples.equal(other.samples)
+    for one, other in zip(whole, draw(diffusion, evidence, 7, particles=16), strict=True):
+        assert one.samples[:7].equal(other.samples)
+
+
+@pytest.mark.parametrize("samples_per_run", [None, 1])
+def test_samples_have_the_conditional_law(samples_per_run):
+    diffusion, observed = build(4, 8), torch.tensor([1.0, -1, -1, 0])
+    law = exact.law(diffusion.reverse_model)
+    truth = law * likelihood_of(observed, exact.states(4), 0.0)
+    evidence = diffusion.process.evidence_of(observed)[None]
+    [one] = draw(diffusion, evidence, 2000, particles=64, samples_per_run=samples_per_run)
+    counts = torch.bincount(exact.index(one.samples), minlength=16) / 2000
+    assert (counts - truth / truth.sum()).abs().sum() / 2 < 0.04
+    expected = (truth[:, None] * exact.states(4)).sum(dim=0) / truth.sum()
+    torch.testing.assert_close(one.mean.double(), expected, rtol=0, atol=0.03)
+    assert -one.log_evidence == pytest.approx(-truth.sum().log().item(), abs=0.1)
+    if samples_per_run == 1:
+        assert one.ancestors == 2000
+    else:
+        assert 250 < one.ancestors <= 2000  # 8 draws from each of 250 runs
+
+
+def test_systematic_resampling_takes_each_as_often_as_its_weight_says():
+    weight = torch.rand(5, 40, generator=torch.Generator().manual_seed(0)).double()
+    weight /= weight.sum(dim=1, keepdim=True)
+    chosen = systematic(weight, torch.rand(5, 1, generator=torch.Generator().manual_seed(1)), 300)
+    counts = torch.stack([torch.bincount(row, minlength=40) for row in chosen])
+    assert ((counts - 300 * weight).abs() < 1 + 1e-9).all()
+    alone = torch.zeros(1, 8).double()
+    alone[0, 5] = 1
+    assert (systematic(alone, torch.tensor([[0.999]])) == 5).all()
+
+
+def test_checks_are_times_of_the_walk():
+    for L, T, K in [(4, 8, None), (2, 300, None), (4, 300, 7), (4, 100, 60)]:
+        walk = Walk(build(2, T), L, K)
+        checks = walk.check_times()
+        assert checks[0] == T
+        assert checks[-1] == 0
+        assert set(checks) <= set(walk.times)
+
+
+def test_runs_on_a_grid_have_the_grid_s_law():
+    from bernoulli_diffusion.sampling import grid_times
+
+    diffusion = build(3, 20)
+    truth = exact.law(diffusion.reverse_model, grid_times(20, 4))
+    evidence = diffusion.process.evidence_of(exact.states(3).float()).repeat(800, 1)
+    runs = run_particles(diffusion, evidence, 4, seed=1, steps=4)
+    ratio = runs.log_evidence.exp().view(800, 8) / truth
+    error = ratio.std(dim=0) / 800**0.5
+    assert ((ratio.mean(dim=0) - 1).abs() < Z_LIMIT * error).all()
+
+
+# --- Likelihood
+
+
+def test_log2_likelihoods():
+    diffusion = build(4, 8)
+    truth = exact.law(diffusion.reverse_model).log2()
+    strings = BitStrings.from_bits(exact.states(4).numpy())
+    parts = list(log2_likelihoods(diffusion, strings, 64, 20, seed=0, batch_size=4000))
+    assert len(parts) > 1
+    log2_p, error, spread, size = (torch.cat(v) for v in zip(*parts, strict=True))
+    assert ((log2_p - truth).abs() < 5 * error).all()
+    assert (error < 0.2).all()
+    assert (spread > error).all()
+    assert ((size >= 1) & (size <= 64)).all()
+    [one] = log2_likelihoods(diffusion, strings, 8, 1, seed=0)
+    assert one.standard_error.isnan().all()
+
+
+# --- Denoising
+
+
+@pytest.mark.parametrize("p", [0.05, 0.25, 0.4, 0.5])
+def test_denoised_has_the_law_of_the_chain_started_at_the_string(sampler, p):
+    """At times of the schedule: all steps from t down, multiplied out."""
+    L, T, N = 3, 20, 20_000
+    diffusion, t = build(L, T), round(2 * p * 20)
+    number = 5
+    law = torch.zeros(8, dtype=torch.float64)
+    law[number] = 1
+    for s in range(t, 0, -1):
+        law = law @ exact.reverse_kernel(diffusion.reverse_model, s, s - 1)
+    y = exact.states(L)[number].float().expand(N, -1)
+    x_0 = denoised(diffusion, y, p, Noise(1, torch.arange(N), L))
+    assert abs(exact.chi_square_z(exact.index(x_0), law)) < Z_LIMIT
+
+
+def test_nothing_is_restored_without_noise():
+    y = exact.states(3).float()
+    assert denoised(build(3, 20), y, 0.0, Noise(0, torch.arange(8), 3)).equal(y)
+    assert denoised_mean(build(3, 20), y, 0.0).equal(y)
+
+
+@pytest.mark.parametrize("p", [0.1, 0.137])
+def test_a_perfect_network_restores_by_bayes_rule(p):
+    """p = 0.137 lies between two times. 4 strings of 8 bits, 1,000 steps."""
+    data = torch.tensor([[0, 0, 1, 1] * 2, [1, 0, 0, 1] * 2, [1, 1, 1, 1] * 2, [0, 1, 0, 1] * 2])
+    diffusion = Diffusion(BernoulliProcess(1000), exact.IdealModel(data, 1000))
+    y = torch.tensor([0.0, 0, 1, 1, 1, 0, 1, 1])
+    truth = likelihood_of(y, data, p)
+    truth = truth / truth.sum()
+    N = 2000
+    x_0 = denoised(diffusion, y.expand(N, -1), p, Noise(2, torch.arange(N), 8))
+    share = (x_0[:, None] == data).all(dim=2).float().mean(dim=0)
+    assert (share - truth).abs().sum() / 2 < 0.04
+    mean = denoised_mean(diffusion, y[None], p)[0]
+    torch.testing.assert_close(mean, (truth[:, None] * data).sum(dim=0), rtol=0, atol=2e-3)
+
+
+def test_time_of_a_channel():
+    process = BernoulliProcess(20)
+    assert [process.time_of_channel(p) for p in (0, 1e-6, 0.025, 0.026, 0.3, 0.5)] == [
+        0,
+        1,
+        1,
+        2,
+        12,
+        20,
+    ]
+
+
+def test_leave_one_out_is_the_odds_at_the_last_step():
+    data = torch.tensor([[0, 0, 0], [0, 1, 1], [1, 0, 1], [1, 1, 0]])  # even parity
+    diffusion = Diffusion(BernoulliProcess(1000), exact.IdealModel(data, 1000))
+    p = leave_one_out(diffusion, exact.states(3).float())
+    even = exact.states(3).sum(dim=1) % 2 == 0
+    assert (p[even] > 0.99).all()
+    assert (p[~even] < 0.01).all()
+
+
+def test_evidence():
+    process = BernoulliProcess(5)
+    known = torch.tensor([1.0, 0.0, -1.0])
+    assert process.evidence_of(known).tolist() == [
+        pytest.approx(CERTAIN),
+        pytest.approx(-CERTAIN),
+        0,
+    ]
+    odds = math.log(0.8 / 0.2)
+    assert process.evidence_of(known, 0.2).tolist() == pytest.approx([odds, -odds, 0])
+    assert process.evidence_of(known, 0.5).tolist() == [0, 0, 0]
