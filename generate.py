@@ -5,6 +5,7 @@ import math
 import shlex
 import sys
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
 from bernoulli_diffusion.command_line import ArgumentParser, count, output_file, positive, run, tell
@@ -144,6 +145,14 @@ def parse_arguments():
 def main() -> None:
     arguments = parse_arguments()
     # torch takes a second to import: after the arguments are known to be sound
+    from bernoulli_diffusion.distributed import processes
+
+    with processes() as group:
+        generate(arguments, group)
+
+
+def generate(arguments, group) -> None:
+    """Print what is asked for; with several processes (torchrun) the first one alone prints."""
     from bernoulli_diffusion import checkpoint as checkpoints
     from bernoulli_diffusion.device import choose_device
     from bernoulli_diffusion.files import open_atomically
@@ -159,15 +168,26 @@ def main() -> None:
         command=shlex.join(["python", *sys.argv, "--trust-code"]),
         device=device,
     )
+    length = checkpoint["sequence_length"]
+    if patterns is None:
+        texts = samples(diffusion, length, arguments, device, group)
+    elif group.is_first:
+        texts = answers(diffusion, patterns, arguments, device)
+    else:
+        texts = []
+    if not group.is_first:
+        for _ in texts:
+            pass
+        return
     target = (
         open_atomically(arguments.output) if arguments.output else nullcontext(sys.stdout.buffer)
     )
     with target as stream:
-        for text in answers(diffusion, checkpoint["sequence_length"], patterns, arguments, device):
+        for text in texts:
             stream.write(text)
     if arguments.gif and arguments.N:
         shape = checkpoints.config_of(checkpoint, arguments.checkpoint).data.shape
-        draw_gif(diffusion, checkpoint["sequence_length"], shape, arguments, device)
+        draw_gif(diffusion, length, shape, arguments, device)
 
 
 def read_question(arguments, length: int):
@@ -181,20 +201,27 @@ def read_question(arguments, length: int):
     return None
 
 
-def answers(diffusion, length: int, patterns, arguments, device):
-    """What is printed, piece by piece."""
-    import torch
-
+def samples(diffusion, length: int, arguments, device, group):
+    """Samples without conditions as text, piece by piece. The processes take batches in turn."""
     from bernoulli_diffusion.data import to_text
     from bernoulli_diffusion.sampling import sample
 
-    if patterns is None:
-        rows, batch_size = range(arguments.N), arguments.batch_size or 1024
-        for batch in sample(
-            diffusion, length, rows, arguments.seed, arguments.steps, batch_size, device
-        ):
-            yield to_text(batch.byte().cpu().numpy())
-        return
+    N, seed, batch_size = arguments.N, arguments.seed, arguments.batch_size or 1024
+
+    def draw(rows: range) -> bytes:
+        batches = sample(diffusion, length, rows, seed, arguments.steps, batch_size, device)
+        return b"".join(to_text(batch.byte().cpu().numpy()) for batch in batches)
+
+    for first in range(0, N, batch_size * group.size):
+        part = range(first, min(first + batch_size * group.size, N))
+        own = group.share(len(part))
+        yield b"".join(group.gather(partial(draw, part[own.start : own.stop])))
+
+
+def answers(diffusion, patterns, arguments, device):
+    """Samples with conditions as text, piece by piece."""
+    import torch
+
     patterns = torch.from_numpy(patterns).to(device).float()
     started_at_string = arguments.denoise and not arguments.particles and not arguments.independent
     if started_at_string and (patterns >= 0).all():

@@ -174,6 +174,18 @@ def test_one_results_folder_and_resuming_with_another_number(tmp_path):
     assert results_of(run_dir)["validated_epochs"] == [0, 3, 6, 9]
 
 
+def test_generate_prints_what_one_process_would(tmp_path):
+    checkpoint = ROOT / "tests" / "data" / "checkpoint_format_1.pt"
+    ask = ["generate.py", checkpoint, 23, "--batch-size", 4, "--trust-code", "--seed", 5]
+    alone = subprocess.run(
+        [sys.executable, *map(str, ask)], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert finish(torchrun(*ask))[:2] == (0, alone.stdout)
+    code, out, _ = finish(torchrun(*ask, "--output", tmp_path / "out.txt"))
+    assert (code, out) == (0, "")
+    assert (tmp_path / "out.txt").read_text() == alone.stdout
+
+
 def test_a_signal_reaches_all_and_the_run_goes_on(tmp_path):
     config = CONFIG.replace("epochs: 6", "epochs: 100000")
     run_dir = make_run(tmp_path / "run", config)
