@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from .errors import UserError, cannot_open, is_out_of_memory, printable
+from .forward_process import BernoulliProcess
 
 PACKAGE_FILE = Path(__file__).with_name("reverse_model.py")
 FILE_NAME = "reverse_model.py"
@@ -30,10 +31,13 @@ class Source:
         self.sha256 = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def live_source(run_dir: Path | None) -> Source:
-    """The reverse_model.py that training in run_dir would use: its own, or else the package's."""
+def live_source(run_dir: Path | None, default: Path | None = None) -> Source:
+    """The reverse_model.py that training in run_dir would use: its own, or else the package's.
+
+    default: the package's for the run's process, if it is another one than that for bits.
+    """
     own = run_dir / FILE_NAME if run_dir else None
-    return _read(own if own and os.path.lexists(own) else PACKAGE_FILE)
+    return _read(own if own and os.path.lexists(own) else default or PACKAGE_FILE)
 
 
 def _read(path: Path) -> Source:
@@ -102,10 +106,10 @@ def _unknown_option(source: Source, name: str, names: list[str]) -> str:
     return printable(f"model.reverse_model.{name}: {source.path} has no such option; {hint}")
 
 
-def try_out(source: Source, model: nn.Module, sequence_length: int, T: int) -> None:
+def try_out(source: Source, model: nn.Module, sequence_length: int, T: int, process=None) -> None:
     """Run model on a small batch, forwards and backwards. Raises UserError if it cannot be trained.
 
-    Leaves model as it was, torch's random state too.
+    Leaves model as it was, torch's random state too. process: the one it is for; by default of bits.
     """
     try:
         trial = copy.deepcopy(model)
@@ -118,7 +122,7 @@ def try_out(source: Source, model: nn.Module, sequence_length: int, T: int) -> N
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(0)
         try:
-            problem = _find_problem(trial, sequence_length, T, device)
+            problem = _find_problem(trial, sequence_length, process or BernoulliProcess(T, device))
         except FAILURES as error:
             if is_out_of_memory(error):
                 raise
@@ -131,31 +135,32 @@ def try_out(source: Source, model: nn.Module, sequence_length: int, T: int) -> N
         raise _user_error(source, problem, None, type(model).forward)
 
 
-def _find_problem(model: nn.Module, L: int, T: int, device: torch.device) -> str | None:
+def _find_problem(model: nn.Module, L: int, process) -> str | None:
     """What is wrong with model, or None. Trains it for one step."""
+    T, device = process.T, process.alpha.device
     parameters = [p for p in model.parameters() if p.requires_grad]
     if not parameters:
         return "ReverseModel has no trainable parameters"
     if any(nn.parameter.is_lazy(p) for p in parameters):
         return "ReverseModel has lazy layers; expected layers that are told their sizes"
-    x_t = (torch.rand(4, L, device=device) < 0.5).float()
+    x_t = process.sample_prior(torch.rand(4, L, device=device))
     t = torch.randint(1, T + 1, (4,), device=device)
     t[0], t[1] = 1, T
     inputs = x_t.clone(), t.clone()
 
     model.train()
     logits = model(*inputs)
-    problem = _wrong_output(logits, x_t)
+    problem = _wrong_output(logits, x_t, process)
     if problem:
         return problem
     if not (inputs[0].equal(x_t) and inputs[1].equal(t)):
         return "forward changed x_t or t in place; expected it to leave them as they are"
     if not logits.requires_grad:
         return "forward's output is detached from the parameters, so nothing would be learnt"
-    nn.functional.softplus(logits).sub(x_t * logits).sum().backward()  # -log p(x_0 = x_t)
+    process.step_divergence(x_t, x_t, logits.float(), t, torch.zeros_like(t)).sum().backward()
     gradients = [p.grad for p in parameters if p.grad is not None]
     if not all(g.isfinite().all() for g in gradients):
-        return "the gradient is not finite on fair bits"
+        return f"the gradient is not finite on {process.input_name}"
     if not any(g.any() for g in gradients):
         return (
             "the gradient is zero everywhere, so nothing would be learnt; does the output go"
@@ -169,7 +174,7 @@ def _find_problem(model: nn.Module, L: int, T: int, device: torch.device) -> str
         together, again = model(x_t, t), model(x_t, t)
         alone = [model(x_t[i : i + 1], t[i : i + 1]) for i in range(len(x_t))]
     for output, row in ((together, x_t), *((output, x_t[:1]) for output in alone)):
-        problem = _wrong_output(output, row)
+        problem = _wrong_output(output, row, process)
         if problem:
             return f"after one step of training, in eval mode: {problem}"
     if not _close(again, together):
@@ -185,23 +190,25 @@ def _find_problem(model: nn.Module, L: int, T: int, device: torch.device) -> str
     return None
 
 
-def _wrong_output(logits, x_t: torch.Tensor) -> str | None:
-    wanted = f"expected log-odds of x_0 of shape (B, L) = {tuple(x_t.shape)}"
+def _wrong_output(logits, x_t: torch.Tensor, process) -> str | None:
+    shape = len(x_t), process.output_width(x_t.shape[1])
+    letters = "(B, L)" if shape == x_t.shape else "(B, 2 L)"
+    wanted = f"expected {process.output_name} of shape {letters} = {shape}"
     if not isinstance(logits, torch.Tensor):
         return f"forward returned {type(logits).__name__}; {wanted}"
-    if logits.shape != x_t.shape:
+    if logits.shape != shape:
         return f"forward returned shape {tuple(logits.shape)}; {wanted}"
     if not logits.is_floating_point():
         return f"forward returned {logits.dtype}; {wanted} in floating point"
     if not logits.isfinite().all():
-        return f"forward returned numbers that are not finite on fair bits; {wanted}"
+        return f"forward returned numbers that are not finite on {process.input_name}; {wanted}"
     return None
 
 
 def _close(a: torch.Tensor, b: torch.Tensor) -> bool:
     """Are the outputs equal but for rounding? Measured by how far the rows of b lie apart."""
     spread = (b - b.mean(dim=0)).abs().max()
-    rounding = max(torch.finfo(b.dtype).eps, 1e-5) * b.abs().max()
+    rounding = max(torch.finfo(b.dtype).eps, 1e-5) * b.abs().max().clamp_min(0.1)
     return bool((a - b).abs().max() <= 0.05 * spread + rounding)
 
 

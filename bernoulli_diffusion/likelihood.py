@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .data import BitStrings
-from .diffusion import Diffusion, times_from_uniform
+from .diffusion import Diffusion
 from .noise import Noise, derive_seed
 
 ELEMENTS_PER_BATCH = 1 << 19  # bits handed to the network at a time: large batches, bounded memory
@@ -49,12 +49,28 @@ def estimate_bound(
     for first in range(0, total, batch):
         poll()
         part = slice(first, first + batch)
-        x_0 = torch.from_numpy(strings.bits(row[part].numpy())).to(device).float()
+        x_0 = strings.tensor(row[part].numpy(), device)
         u_x = torch.rand(x_0.shape, generator=generator).to(device)
         terms.append(diffusion.one_t_estimate(x_0, u_t[part].float().to(device), u_x))
     values = torch.cat(terms).double().cpu()
     variance = values.diff().square().mean() / 2 if total > 1 else torch.tensor(math.nan)
     return Estimate(values.mean().item(), math.sqrt(variance / total))
+
+
+class HollowDiffusion(Diffusion):
+    """Diffusion by a network whose logit i does not depend on bit i of x_t: the same bound, less noise.
+
+    Given the other bits, the logit of a bit is then a number, and its divergence can be averaged over
+    both values that the forward process may have given that bit, instead of over the one it was dealt.
+    With any other network the result is not a bound.
+    """
+
+    def bound_term(self, x_0: Tensor, t: Tensor, u: Tensor) -> Tensor:
+        """As Diffusion's, averaged over every bit's own noise. From one network call."""
+        logits = self.reverse_model(self.process.sample_x_t(x_0, t, u), t).float()
+        right = self.process.step_divergence(x_0, x_0, logits, t, t - 1)
+        wrong = self.process.step_divergence(x_0, 1 - x_0, logits, t, t - 1)
+        return torch.lerp(right, wrong, ((1 - self.process.alpha[t]) / 2).to(right.dtype))
 
 
 class Effort(NamedTuple):
@@ -86,7 +102,7 @@ def plan_bound(
     n, draws = len(strings), 32
     lines = np.random.default_rng(seed).permutation(n)[: PILOT_DRAWS // draws]
     draws = REFERENCES * max(draws // REFERENCES, PILOT_DRAWS // (REFERENCES * len(lines)))
-    x_0 = torch.from_numpy(strings.bits(lines)).to(device).float()
+    x_0 = strings.tensor(lines, device)
     references = _references(diffusion, x_0)
     stream = derive_seed(seed, PILOT)
     terms, controls = _bound_draws(diffusion, x_0, references, 0, range(draws), draws, stream)
@@ -96,7 +112,8 @@ def plan_bound(
     inverse = torch.linalg.pinv(c @ c.mT, hermitian=True)  # (REFERENCES, 2, 2)
     shares = inverse @ (c @ y[:, :, None])  # least squares, (REFERENCES, 2, 1)
     variance = (y - (shares * c).sum(dim=1)).square().mean().item() / 2
-    target = (precision * max(terms.mean().item(), 1e-9)) ** 2
+    least = max(1e-9, diffusion.process.least_bits * strings.length)
+    target = (precision * max(terms.mean().item(), least)) ** 2
     # a tenth more, because the pilot's variance is itself an estimate
     return Effort(max(MIN_DRAWS, math.ceil(1.1 * variance / (n * target))), shares[:, :, 0].T)
 
@@ -117,7 +134,7 @@ def bound_of_each(
     batch = max(1, ELEMENTS_PER_BATCH // strings.length)
     lines = max(1, batch // R)
     for first in range(0, len(strings), lines):
-        x_0 = torch.from_numpy(strings.bits(slice(first, first + lines))).to(device).float()
+        x_0 = strings.tensor(slice(first, first + lines), device)
         references = _references(diffusion, x_0)
         parts = []
         for k in range(0, R, batch):
@@ -127,14 +144,16 @@ def bound_of_each(
             parts.append(y - (shares[:, None] * c).sum(dim=0))
         values = torch.cat(parts, dim=1)  # (n, R)
         variance = values.diff(dim=1).square().mean(dim=1) / 2
-        yield values.mean(dim=1), (variance / R).sqrt()
+        fixed = diffusion.process.fixed_terms(x_0)
+        fixed = fixed.double().cpu() if isinstance(fixed, Tensor) else fixed
+        yield values.mean(dim=1) + fixed, (variance / R).sqrt()
 
 
 def _references(diffusion: Diffusion, x_0: Tensor) -> Tensor:
     """(n, REFERENCES, L): what the network says of x_0 itself, at the middle of each stratum of times."""
     n, device = len(x_0), x_0.device
     u = (torch.arange(REFERENCES, device=device) + 0.5) / REFERENCES
-    t, _ = times_from_uniform(u.repeat(n), diffusion.T)
+    t, _ = diffusion.process.times(u.repeat(n))
     logits = diffusion.reverse_model(x_0.repeat_interleave(REFERENCES, dim=0), t)
     return logits.view(n, REFERENCES, -1)
 
@@ -153,7 +172,7 @@ def _bound_draws(
     number = (first + torch.arange(n, device=device))[:, None] * R + strata  # (n, len(strata))
     u = Noise(seed, number.flatten(), L + 1).uniform(0)
     u_t = (strata.repeat(n) + u[:, 0].to(process.alpha.dtype)) / R
-    t, probability = times_from_uniform(u_t, diffusion.T)
+    t, probability = process.times(u_t)
     x_0 = x_0.repeat_interleave(len(strata), dim=0)
     x_t = process.sample_x_t(x_0, t, u[:, 1:].contiguous())
     term = process.step_divergence(x_0, x_t, diffusion.reverse_model(x_t, t), t, t - 1)

@@ -1,0 +1,322 @@
+"""The networks of docs/reverse_models: what is asked of every network, and what each one promises."""
+
+import importlib.util
+import math
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import exact
+import pytest
+import torch
+
+from bernoulli_diffusion import checkpoint
+from bernoulli_diffusion.architecture import Source, build, load_class, try_out
+from bernoulli_diffusion.data import BitStrings
+from bernoulli_diffusion.diffusion import Diffusion
+from bernoulli_diffusion.forward_process import BernoulliProcess
+from bernoulli_diffusion.likelihood import HollowDiffusion, estimate_bound
+from bernoulli_diffusion.run_folder import read_run_folder
+from bernoulli_diffusion.trainer import Trainer, new_results_dir
+
+TOP = Path(__file__).parent.parent
+GALLERY = TOP / "docs" / "reverse_models"
+NAMES = sorted(p.stem for p in GALLERY.glob("*.py") if p.stem != "table")
+HOLLOW = ("automaton", "hollow")
+Z_LIMIT = 4.5  # as in test_likelihood.py
+
+
+def source(name: str) -> Source:
+    return Source(GALLERY / f"{name}.py", (GALLERY / f"{name}.py").read_text(encoding="utf-8"))
+
+
+def network(name: str, L: int, T: int, seed: int = 0, **options) -> torch.nn.Module:
+    torch.manual_seed(seed)
+    return build(source(name), L, T, options)
+
+
+def loud(model: torch.nn.Module) -> torch.nn.Module:
+    """With random weights everywhere: most networks start with a read-out of zero."""
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for p in model.parameters():
+            p += 0.3 * torch.randn_like(p)
+    return model.eval()
+
+
+def inputs(B: int, L: int, T: int) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(2)
+    x_t = torch.randint(2, (B, L), generator=generator).float()
+    return x_t, torch.randint(1, T + 1, (B,), generator=generator)
+
+
+# ----------------------------------------------------------------------------- all of them
+
+
+def test_the_gallery_is_complete():
+    assert NAMES == ["attention", "automaton", "convolution", "hollow", "mirrored_mlp", "mlp_2015"]
+    page = (GALLERY / "README.md").read_text(encoding="utf-8")
+    for name in NAMES:
+        assert f"({name}.py)" in page
+        doc = load_class(source(name)).__module__
+        doc = sys.modules[doc].__doc__
+        for word in ("\nIdea: ", "\nSource: ", "\nHelps ", "\nCost: "):
+            assert word in doc, (name, word)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("L", "T"), [(4, 1), (5, 2000), (20, 2000), (64, 1), (64, 2000)])
+def test_a_file_passes_what_is_tried_before_training(name, L, T):
+    model = network(name, L, T)
+    try_out(source(name), model, L, T)
+    x_t, t = inputs(7, L, T)
+    logits = model(x_t, t)
+    assert logits.shape == (7, L)
+    assert logits.dtype == torch.float32
+    assert logits.abs().max() < 1e-5  # the uniform model: training starts at L bits
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_rows_do_not_influence_each_other(name):
+    model = loud(network(name, 9, 100))
+    x_t, t = inputs(6, 9, 100)
+    together = model(x_t, t)
+    assert together.std(dim=0).max() > 0.01
+    for order in (torch.arange(6).flip(0), torch.tensor([3])):
+        torch.testing.assert_close(
+            model(x_t[order], t[order]), together[order], rtol=1e-4, atol=1e-5
+        )
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_gradients_reach_all_parameters(name):
+    T = 3
+    model = loud(network(name, 8, T)).train()
+    x_0, _ = inputs(64, 8, T)
+    torch.manual_seed(3)
+    Diffusion(BernoulliProcess(T), model).loss(x_0, 4).backward()
+    # what is added to x_t and to its mirror image alike cancels
+    idle = ("norm.bias", "read_out.bias") if name == "mirrored_mlp" else ()
+    for key, parameter in model.named_parameters():
+        assert parameter.grad.isfinite().all(), key
+        assert parameter.grad.any() == (key not in idle), key
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_same_seed_makes_the_same_network(name):
+    one, again, other = (network(name, 8, 5, seed).state_dict() for seed in (4, 4, 5))
+    assert all(one[key].equal(again[key]) for key in one)
+    assert any(not one[key].equal(other[key]) for key in one)
+
+
+def run_folder(path: Path, name: str) -> Path:
+    """A run folder with a little data and a copy of this network."""
+    (path / "train.txt").write_text("010010\n100100\n001001\n")
+    shutil.copy(GALLERY / f"{name}.py", path / "reverse_model.py")
+    settings = ["model: {T: 20}", "data: {batch_size: 8, shape: [2, 3]}"]
+    settings.append(
+        "training: {epochs: 6, lr: 0.02, num_val_samples: 8, num_bound_draws: 16,"
+        " validate_every_n_epochs: 6}"
+    )
+    if name == "convolution":
+        settings[0] = "model: {T: 20, reverse_model: {shape: [2, 3]}}"
+    (path / "config.yaml").write_text("\n".join(settings))
+    return path
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_copy_in_a_run_folder_trains_and_comes_back_from_its_checkpoint(tmp_path, name):
+    """Resumed after 3 of 6 steps it becomes, bit for bit, what it would have become undisturbed."""
+    folder = read_run_folder(run_folder(tmp_path, name))
+    whole, half, rest = (Trainer(folder, torch.device("cpu"), quiet=True) for _ in range(3))
+    half.results_dir = new_results_dir(tmp_path)
+    for trainer, steps in ((whole, 6), (half, 3)):
+        for _ in range(steps):
+            trainer.train_step()
+    half.save()
+    (path,) = (half.results_dir / "checkpoints").iterdir()
+    rest.resume(path, checkpoint.load(path))
+    for _ in range(3):
+        rest.train_step()
+    x_t, t = inputs(9, 6, 20)
+    for trained in ("diffusion", "averaged"):
+        expected, found = (getattr(each, trained).reverse_model(x_t, t) for each in (whole, rest))
+        assert expected.equal(found)
+        assert expected.abs().max() > 0
+
+
+def test_the_three_commands_of_the_page(tmp_path):
+    """As a user would: copy, train, generate from the checkpoint."""
+    folder = call("train.py", run_folder(tmp_path, "hollow")).strip()
+    assert (Path(folder) / "reverse_model.py").read_text() == source("hollow").text
+    strings = call("generate.py", Path(folder) / "checkpoints" / "model_best.pt", 5).split()
+    assert [len(s) for s in strings] == [6] * 5
+
+
+def call(*arguments) -> str:
+    command = [sys.executable, *map(str, arguments)]
+    done = subprocess.run(command, cwd=TOP, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+# ----------------------------------------------------------------------------- each one's promise
+
+
+@pytest.mark.parametrize("name", HOLLOW)
+@pytest.mark.parametrize("options", [{}, {"num_layers": 2}])
+def test_a_hollow_networks_logit_never_sees_its_own_bit(name, options):
+    if name != "hollow" and options:
+        pytest.skip("no layers")
+    L, T = 11, 50
+    model = loud(network(name, L, T, **options))
+    x_t, t = inputs(L, L, T)
+    flipped = (x_t - torch.eye(L)).abs()  # row i with bit i the other way
+    before, after = model(x_t, t), model(flipped, t)
+    assert before.diagonal().equal(after.diagonal())  # the same to the last digit
+    changed = (before != after).float().mean(dim=0)
+    assert (changed > 0.5).all()  # and every other bit counts, for most of the rows
+
+
+def test_the_others_do_see_it():
+    """The test above can fail."""
+    for name in set(NAMES) - set(HOLLOW):
+        model = loud(network(name, 8, 50))
+        x_t, t = inputs(8, 8, 50)
+        flipped = (x_t - torch.eye(8)).abs()
+        assert not model(x_t, t).diagonal().equal(model(flipped, t).diagonal())
+
+
+@pytest.mark.parametrize("name", HOLLOW)
+def test_averaging_over_each_bit_keeps_the_bound_and_lowers_its_noise(name):
+    """The mean over all noise is the same to rounding, at every t; an estimate's error is smaller."""
+    L, T = 5, 6
+    model, process = loud(network(name, L, T)), BernoulliProcess(T)
+    plain, hollow = Diffusion(process, model), HollowDiffusion(process, model)
+    x_t = exact.states(L).float()  # every noise: u below 1/2 keeps or not, see sample_x_t
+    x_0 = x_t[13].expand_as(x_t)
+    for step in range(1, T + 1):
+        t = torch.full((2**L,), step)
+        keep = (1 + process.alpha[step].item()) / 2
+        u = torch.where(x_t == x_0, keep / 2, (1 + keep) / 2)
+        assert process.sample_x_t(x_0, t, u).equal(x_t)
+        probability = torch.where(x_t == x_0, keep, 1 - keep).prod(dim=1)
+        terms = [d.bound_term(x_0, t, u) for d in (plain, hollow)]
+        means = [(probability * term).sum().item() for term in terms]
+        assert means[0] == pytest.approx(means[1], rel=1e-5)
+    strings = BitStrings.from_bits(x_t[:7].byte().numpy())
+    (a, a_error), (b, b_error) = (estimate_bound(d, strings, 7000, seed=5) for d in (plain, hollow))
+    assert b_error < 0.8 * a_error
+    assert abs(a - b) < Z_LIMIT * math.hypot(a_error, b_error)
+
+
+def test_each_row_has_the_read_out_of_its_own_time():
+    model = network("mlp_2015", 3, 4)
+    with torch.no_grad():
+        model.read_outs[:, -1] = torch.arange(1.0, 5.0)[:, None]  # biases that tell the time
+    t = torch.tensor([4, 1, 3, 3, 2])
+    assert model(torch.zeros(5, 3), t).equal(t.float()[:, None].expand(5, 3))
+
+
+def test_mirrored_network_is_mirrored():
+    model = loud(network("mirrored_mlp", 6, 20, width=16))
+    x_t, t = inputs(5, 6, 20)
+    torch.testing.assert_close(model(1 - x_t, t), -model(x_t, t))
+
+
+def test_convolution_takes_the_shape_it_is_given():
+    with pytest.raises(Exception, match=r"shape: \[2, 4\] has not 6 cells"):
+        network("convolution", 6, 5, shape=[2, 4])
+    model = loud(network("convolution", 24, 5, shape=[4, 6], num_blocks=1, periodic=True))
+    model.place.data.zero_()
+    x_t, t = inputs(3, 24, 5)
+
+    def rolled(x):
+        return x.view(3, 4, 6).roll((1, 2), (1, 2)).flatten(1)
+
+    torch.testing.assert_close(model(rolled(x_t), t), rolled(model(x_t, t)))
+    model = network("convolution", 24, 5, shape=[4, 6], num_blocks=1)
+    model = loud(model)
+    model.place.data.zero_()
+    assert not torch.allclose(model(rolled(x_t), t), rolled(model(x_t, t)), atol=1e-3)
+
+
+# ----------------------------------------------------------------------------- the automata
+
+
+def remainder_automaton(L: int, T: int, divisor: int) -> torch.nn.Module:
+    """One automaton that is set to accept the multiples of divisor."""
+    model = network("automaton", L, T, num_states=divisor, num_automata=1)
+    with torch.no_grad():
+        state, bit = torch.arange(divisor), torch.arange(2)[:, None]
+        model.move.fill_(-40.0)
+        model.move[0, bit, state, (2 * state + bit) % divisor] = 40.0
+        model.end.copy_(torch.tensor([40.0] + [-40.0] * (divisor - 1)))
+    return model
+
+
+@pytest.mark.parametrize("divisor", [2, 3, 5])
+def test_the_right_automaton_gives_the_exact_posterior(divisor):
+    """Against the sum over all strings, at every time from the nearly clean to the wholly erased."""
+    L, T = 8, 40
+    every = exact.states(L)
+    ideal = exact.IdealModel(every[::divisor], T)
+    model = remainder_automaton(L, T, divisor)
+    for step in (2, 10, 39, 40):
+        t = torch.full((2**L,), step)
+        expected = ideal(every.float(), t)
+        found = model(every.float(), t)
+        torch.testing.assert_close(
+            found.clamp(-15, 15), expected.clamp(-15, 15), rtol=1e-3, atol=1e-3
+        )
+
+
+@pytest.mark.parametrize("L", [1, 64, 400])
+def test_long_strings_stay_finite(L):
+    model = loud(network("automaton", L, 10, num_automata=3))
+    logits = model(*inputs(4, L, 10))
+    logits.sum().backward()
+    assert logits.isfinite().all()
+    assert all(p.grad.isfinite().all() for p in model.parameters())
+
+
+def test_a_crowd_of_automata_finds_the_multiples_of_5():
+    """20-bit multiples of 5, of which everything short of the whole string looks random."""
+    L, T = 12, 200
+    numbers = 5 * torch.randint(2**L // 5, (20_000,), generator=torch.Generator().manual_seed(6))
+    x_0 = ((numbers[:, None] >> torch.arange(L - 1, -1, -1)) & 1).float()
+    model = network("automaton", L, T, seed=0)
+    diffusion = Diffusion(BernoulliProcess(T), model)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.03)
+    torch.manual_seed(7)
+    for batch in x_0.split(256):
+        loss = diffusion.loss(batch)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    floor = math.log2(2**L / 5)
+    strings = BitStrings.from_bits(x_0[:2000].byte().numpy())
+    bound = estimate_bound(HollowDiffusion(diffusion.process, model), strings, 8000, seed=8)
+    assert floor - 4 * bound.standard_error < bound.bits < floor + 0.5  # chance: L = floor + 2.32
+
+
+# ----------------------------------------------------------------------------- the table
+
+
+def test_one_row_of_the_table(monkeypatch):
+    monkeypatch.syspath_prepend(str(TOP))
+    path = GALLERY / "table.py"
+    spec = importlib.util.spec_from_file_location("gallery_table", path)
+    table = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(table)
+    assert set(table.NETWORKS) == {"residual_mlp", *NAMES}
+    monkeypatch.setattr(table, "SAMPLES", 8)
+    monkeypatch.setattr(table, "SAMPLE_STEPS", 5)
+    folder = table.run_folder(table.DATA[0], None)
+    row = table.measure(folder, "residual_mlp", table.DATA[0], steps=3)
+    assert row[0] == "residual_mlp"
+    assert len(row) == 6
+    page = (GALLERY / "README.md").read_text(encoding="utf-8")
+    for data in table.DATA:
+        assert f"**{data}**" in page
