@@ -10,7 +10,6 @@ from pathlib import Path
 
 from bernoulli_diffusion.command_line import ArgumentParser, count, output_file, positive, run, tell
 
-PICTURE_SAMPLES = 36
 PARTICLES = 256
 FEW = 16  # an effective sample size below this makes for few different answers
 EXAMPLES = """\
@@ -19,6 +18,9 @@ examples:
   generate.py model_best.pt 8 --given '01??1???'                     8 ways to fill in the unknown bits
   generate.py model_best.pt 5 --denoise seen.txt --flip-probability 0.1
   generate.py model_best.pt 5 --denoise seen.txt --flip-probability 0.1 --mean
+of real numbers:
+  generate.py model_best.pt 8 --given '0.3 ? ?'                      8 ways to fill in the unknown numbers
+  generate.py model_best.pt 5 --denoise seen.txt --noise-std 0.1
 """
 
 
@@ -31,6 +33,17 @@ def probability_of_flips(text: str) -> float:
     if not 0 <= p <= 0.5:
         raise argparse.ArgumentTypeError(f"expected a number from 0 to 0.5, found {text!r}")
     return p
+
+
+def deviation(text: str) -> float:
+    """A number > 0."""
+    try:
+        s = float(text)
+    except ValueError:
+        s = math.nan
+    if not 0 < s < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a number above 0, found {text!r}")
+    return s
 
 
 def parse_arguments():
@@ -54,6 +67,11 @@ def parse_arguments():
         metavar="K",
         help="walk a grid of K steps: fast and approximate. Default: the exact law of all T steps, by "
         "thinning for short strings (network calls only where a bit may flip), else step by step",
+    )
+    parser.add_argument(
+        "--deterministic",
+        action="store_true",
+        help="of real numbers: no noise on the way (DDIM); goes well with --steps",
     )
     parser.add_argument(
         "--batch-size",
@@ -92,7 +110,9 @@ def parse_arguments():
     )
     what = ask.add_mutually_exclusive_group()
     what.add_argument(
-        "--given", metavar="PATTERN", help="0 and 1 are known, ? is asked: '01??1???'"
+        "--given",
+        metavar="PATTERN",
+        help="0 and 1 are known, ? is asked: '01??1???'; of real numbers: '0.3 ? ?'",
     )
     what.add_argument("--given-file", type=Path, metavar="FILE", help="one such pattern a line")
     what.add_argument(
@@ -108,6 +128,12 @@ def parse_arguments():
         type=probability_of_flips,
         metavar="p",
         help="with --denoise: each bit was flipped with this probability, from 0 to 0.5",
+    )
+    ask.add_argument(
+        "--noise-std",
+        type=deviation,
+        metavar="s",
+        help="with --denoise, of real numbers: noise of this standard deviation was added to each",
     )
     ask.add_argument(
         "--mean",
@@ -128,12 +154,16 @@ def parse_arguments():
         "ancestors; how many different ones there are is told",
     )
     arguments = parser.parse_args()
-    if (arguments.flip_probability is None) != (arguments.denoise is None):
-        parser.error("--denoise FILE and --flip-probability p go together")
+    noises = [x for x in (arguments.flip_probability, arguments.noise_std) if x is not None]
+    if len(noises) != (arguments.denoise is not None):
+        parser.error("--denoise FILE and --flip-probability p (or --noise-std s) go together")
+    arguments.noise = noises[0] if noises else 0.0
     asked = arguments.given is not None or arguments.given_file or arguments.denoise
     for option in ("mean", "particles", "independent"):
         if getattr(arguments, option) and not asked:
             parser.error(f"--{option} goes with --given, --given-file or --denoise")
+    if asked and arguments.deterministic:
+        parser.error("--deterministic draws samples without conditions; leave it out")
     if asked and arguments.gif:
         parser.error("--gif shows samples without conditions; leave it out")
     if arguments.particles and arguments.particles > 1 << 20:
@@ -156,10 +186,14 @@ def generate(arguments, group) -> None:
     from bernoulli_diffusion import checkpoint as checkpoints
     from bernoulli_diffusion.device import choose_device
     from bernoulli_diffusion.files import open_atomically
+    from bernoulli_diffusion.process import process_of
 
     device = choose_device(arguments.device)
     checkpoint = checkpoints.load(arguments.checkpoint)
-    patterns = read_question(arguments, checkpoint["sequence_length"])
+    config = checkpoints.config_of(checkpoint, arguments.checkpoint)
+    kind = process_of(config)
+    kind.refuse_options(arguments)
+    patterns = read_question(kind, arguments, checkpoint["sequence_length"])
     diffusion = checkpoints.restore(
         checkpoint,
         arguments.checkpoint,
@@ -170,9 +204,9 @@ def generate(arguments, group) -> None:
     )
     length = checkpoint["sequence_length"]
     if patterns is None:
-        texts = samples(diffusion, length, arguments, device, group)
+        texts = samples(kind, diffusion, length, arguments, device, group)
     elif group.is_first:
-        texts = answers(diffusion, patterns, arguments, device)
+        texts = answers(kind, diffusion, patterns, arguments, device)
     else:
         texts = []
     if not group.is_first:
@@ -186,31 +220,40 @@ def generate(arguments, group) -> None:
         for text in texts:
             stream.write(text)
     if arguments.gif and arguments.N:
-        shape = checkpoints.config_of(checkpoint, arguments.checkpoint).data.shape
-        draw_gif(diffusion, length, shape, arguments, device)
+        count = min(arguments.N, kind.PICTURE_SAMPLES)
+        kind.draw_trajectory(
+            diffusion, length, config, count, arguments.seed, arguments.steps, arguments.gif
+        )
 
 
-def read_question(arguments, length: int):
-    """The patterns, (M, L) int8 of 0, 1 and -1 for unknown; None if there are none."""
-    from bernoulli_diffusion.data import parse_pattern, read_patterns
-
+def read_question(kind, arguments, length: int):
+    """The patterns, (M, L), -1 (of bits) or NaN where unknown; None if there are none."""
     if arguments.given is not None:
-        return parse_pattern(arguments.given.encode("utf-8", "replace"), length, "--given")[None]
+        text = arguments.given.encode("utf-8", "replace")
+        return kind.parse_pattern(text, length, "--given")[None]
     if arguments.asked:
-        return read_patterns(arguments.given_file or arguments.denoise, length)
+        return kind.read_patterns(arguments.given_file or arguments.denoise, length)
     return None
 
 
-def samples(diffusion, length: int, arguments, device, group):
+def samples(kind, diffusion, length: int, arguments, device, group):
     """Samples without conditions as text, piece by piece. The processes take batches in turn."""
-    from bernoulli_diffusion.data import to_text
     from bernoulli_diffusion.sampling import sample
 
     N, seed, batch_size = arguments.N, arguments.seed, arguments.batch_size or 1024
 
     def draw(rows: range) -> bytes:
-        batches = sample(diffusion, length, rows, seed, arguments.steps, batch_size, device)
-        return b"".join(to_text(batch.byte().cpu().numpy()) for batch in batches)
+        batches = sample(
+            diffusion,
+            length,
+            rows,
+            seed,
+            arguments.steps,
+            batch_size,
+            device,
+            is_deterministic=arguments.deterministic,
+        )
+        return b"".join(kind.to_text(diffusion.process.to_data(batch)) for batch in batches)
 
     for first in range(0, N, batch_size * group.size):
         part = range(first, min(first + batch_size * group.size, N))
@@ -218,47 +261,46 @@ def samples(diffusion, length: int, arguments, device, group):
         yield b"".join(group.gather(partial(draw, part[own.start : own.stop])))
 
 
-def answers(diffusion, patterns, arguments, device):
+def answers(kind, diffusion, patterns, arguments, device):
     """Samples with conditions as text, piece by piece."""
     import torch
 
     patterns = torch.from_numpy(patterns).to(device).float()
     started_at_string = arguments.denoise and not arguments.particles and not arguments.independent
-    if started_at_string and (patterns >= 0).all():
-        yield from restored(diffusion, patterns, arguments)
+    if started_at_string and diffusion.process.has_flips and kind.are_known(patterns).all():
+        yield from restored(kind, diffusion, patterns, arguments)
     else:
-        yield from completed(diffusion, patterns, arguments)
+        yield from completed(kind, diffusion, patterns, arguments)
 
 
-def restored(diffusion, y, arguments):
+def restored(kind, diffusion, y, arguments):
     """Noisy strings, by the reverse process started at them."""
     import torch
 
     from bernoulli_diffusion.conditioning import MAX_RUNS, denoised, denoised_mean
-    from bernoulli_diffusion.data import to_text
     from bernoulli_diffusion.noise import Noise
 
     (M, L), N, batch_size = y.shape, arguments.N, arguments.batch_size or 1024
     if arguments.mean:
         for first in range(0, M, batch_size):
             part = y[first : first + batch_size]
-            yield mean_text(denoised_mean(diffusion, part, arguments.flip_probability))
+            yield kind.mean_text(denoised_mean(diffusion, part, arguments.noise))
         return
     for first in range(0, M * N, batch_size):
         number = torch.arange(first, min(first + batch_size, M * N), device=y.device)
         line = number // N
         noise = Noise(arguments.seed, line * MAX_RUNS + number % N, L)
-        x_0 = denoised(diffusion, y[line], arguments.flip_probability, noise, arguments.steps)
-        yield to_text(x_0.byte().cpu().numpy())
+        x_0 = denoised(diffusion, y[line], arguments.noise, noise, arguments.steps)
+        yield kind.to_text(diffusion.process.to_data(x_0))
 
 
-def completed(diffusion, patterns, arguments):
+def completed(kind, diffusion, patterns, arguments):
     """Patterns with unknown bits, and noisy strings under the model's own law: by particles."""
     from bernoulli_diffusion.conditioning import conditional_samples
-    from bernoulli_diffusion.data import to_text
 
     particles = arguments.particles or PARTICLES
-    evidence = diffusion.process.evidence_of(patterns, arguments.flip_probability or 0.0)
+    process = diffusion.process
+    evidence = process.evidence_of(patterns, arguments.noise)
     found = []
     for one in conditional_samples(
         diffusion,
@@ -272,26 +314,17 @@ def completed(diffusion, patterns, arguments):
     ):
         found.append((-one.log_evidence / math.log(2), one.effective_sample_size, one.ancestors))
         yield (
-            mean_text(one.mean[None])
+            kind.mean_text(process.mean_to_data(one.mean[None]))
             if arguments.mean
-            else to_text(one.samples.byte().cpu().numpy())
+            else kind.to_text(process.to_data(one.samples))
         )
-    known = (patterns >= 0).sum(dim=1).tolist()
-    tell_quality(found, known, particles, arguments)
+    known = kind.are_known(patterns).sum(dim=1).tolist()
+    tell_quality(kind, found, known, particles, arguments)
 
 
-def mean_text(mean) -> bytes:
-    """(n, L) probabilities -> n lines: the most probable bits, then the probabilities."""
-    lines = []
-    for row in mean.cpu().tolist():
-        bits = "".join("1" if p > 0.5 else "0" for p in row)
-        lines.append("\t".join([bits, *(f"{p:.6g}" for p in row)]) + "\n")
-    return "".join(lines).encode()
-
-
-def tell_quality(found, known: list[int], particles: int, arguments) -> None:
+def tell_quality(kind, found, known: list[int], particles: int, arguments) -> None:
     """On standard error: how probable what is known is, and how far the samples can be trusted."""
-    what = "noisy string" if arguments.denoise else "pattern"
+    what = f"noisy {kind.SAMPLES.removesuffix('s')}" if arguments.denoise else "pattern"
 
     def span(values, form: str) -> str:
         low, high = form.format(min(values)), form.format(max(values))
@@ -299,15 +332,15 @@ def tell_quality(found, known: list[int], particles: int, arguments) -> None:
 
     bits, sizes, ancestors = zip(*found, strict=True)
     tell(
-        f"{len(found):,} {what}{'s' if len(found) > 1 else ''}: {span(known, '{:,}')} known bits, which"
-        f" have -log2 p = {span(bits, '{:,.2f}')} under the model; effective sample size"
+        f"{len(found):,} {what}{'s' if len(found) > 1 else ''}: {span(known, '{:,}')} known"
+        f" {kind.UNITS}, which have -log2 p = {span(bits, '{:,.2f}')} under the model; effective sample size"
         f" {span(sizes, '{:,.0f}')} of {particles:,} particles; {span(ancestors, '{:,}')} ancestors of"
         f" {arguments.N:,} samples"
     )
     for number, (cost, size, _) in enumerate(found):
         if not math.isfinite(cost):
             problem = "the model gives what is known the probability 0"
-        elif cost > known[number] + 20:
+        elif cost > known[number] * kind.SURPRISING + 20:
             problem = f"what is known is all but impossible under the model (2^-{cost:,.0f})"
         elif size < FEW:
             problem = (
@@ -316,22 +349,6 @@ def tell_quality(found, known: list[int], particles: int, arguments) -> None:
         else:
             continue
         tell(f"warning: {what} {number + 1}: the samples are not to be relied on: {problem}")
-
-
-def draw_gif(diffusion, length: int, shape, arguments, device) -> None:
-    import torch
-
-    from bernoulli_diffusion import plots
-    from bernoulli_diffusion.noise import Noise
-    from bernoulli_diffusion.sampling import trajectory
-
-    numbers = torch.arange(min(arguments.N, PICTURE_SAMPLES), device=device)
-    noise = Noise(arguments.seed, numbers, length)
-    times, states = trajectory(diffusion, noise, arguments.steps)
-    labels = [f"t = {t}" for t in times]
-    plots.write_gif(
-        plots.sample_frames(states, labels, "from noise to samples", shape), arguments.gif
-    )
 
 
 if __name__ == "__main__":

@@ -48,6 +48,11 @@ def parse_arguments():
         action="store_true",
         help="check everything, print sizes and an estimate of time and memory, train nothing",
     )
+    parser.add_argument(
+        "--tensorboard",
+        action="store_true",
+        help="also write curves, samples and parameter histograms for TensorBoard, into the results",
+    )
     parser.add_argument("--quiet", action="store_true", help="only warnings and errors")
     return parser.parse_args()
 
@@ -69,6 +74,11 @@ def train(arguments, group) -> None:
     from bernoulli_diffusion.run_folder import read_run_folder
     from bernoulli_diffusion.trainer import Trainer
 
+    if arguments.tensorboard:
+        from bernoulli_diffusion.tensorboard import check_installed
+
+        check_installed()
+
     def inform(text: str) -> None:
         if group.is_first and not arguments.quiet:
             tell(text)
@@ -83,7 +93,13 @@ def train(arguments, group) -> None:
     device = choose_device(arguments.device)
     if arguments.resume is None:
         folder = read_run_folder(arguments.run_dir, overrides)
-        trainer = Trainer(folder, device, quiet=arguments.quiet, processes=group)
+        trainer = Trainer(
+            folder,
+            device,
+            quiet=arguments.quiet,
+            processes=group,
+            tensorboard=arguments.tensorboard,
+        )
     else:
         trainer = resume(
             Path(arguments.run_dir),
@@ -92,6 +108,7 @@ def train(arguments, group) -> None:
             device,
             processes=group,
             quiet=arguments.quiet,
+            tensorboard=arguments.tensorboard,
             trust_code=arguments.trust_code,
             command=shlex.join(["python", *sys.argv, "--trust-code"]),
         )

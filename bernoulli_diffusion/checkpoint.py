@@ -24,7 +24,7 @@ from .data import MAX_LENGTH
 from .diffusion import Diffusion
 from .errors import RunError, UserError, cannot_open, printable
 from .files import write_atomically
-from .forward_process import BernoulliProcess
+from .process import PROCESSES, process_of
 
 FORMAT_VERSION = 1
 MAX_NESTING = 100  # of tuples; a key a few hundred thousand deep would crash Python
@@ -35,6 +35,7 @@ KEYS = {
     "config": str,  # config.yaml, resolved
     "sequence_length": int,
     "T": int,
+    "process_state": dict,  # tensors that the process needs beside the config; none for bits
     "reverse_model_source": str,
     "reverse_model_sha256": str,
     "weights": dict,
@@ -163,12 +164,13 @@ def _find_problem(checkpoint, size: int) -> str | None:
         return "not a checkpoint of this program"
     if version != FORMAT_VERSION:
         return f"a checkpoint of format {version}, this program reads format {FORMAT_VERSION}"
+    checkpoint.setdefault("process_state", {})  # older ones are of bits
     for key, kind in KEYS.items():
         if key not in checkpoint:
             return f"not a sound checkpoint: {key} is missing"
         if type(checkpoint[key]) is not kind:
             return f"not a sound checkpoint: {key} is not of type {kind.__name__}"
-    for key in ("weights", "averaged_weights"):
+    for key in ("weights", "averaged_weights", "process_state"):
         if any(type(name) is not str for name in checkpoint[key]):
             return f"not a sound checkpoint: {key} holds a name that is not text"
         if problem := tensors_problem(checkpoint[key], size):
@@ -224,9 +226,10 @@ def source_of(checkpoint: dict, path: Path, trust_code: bool, command: str) -> S
     with; else the text in the checkpoint, but only if the user says so. command: what to type then.
     """
     saved = Source(f"{path} (reverse_model.py)", checkpoint["reverse_model_source"])
-    candidates = [live_source(None)]
+    default = process_of(config_of(checkpoint, path)).NETWORK
+    candidates = [live_source(None, default)]
     if run_dir := run_dir_of(path):
-        candidates.insert(0, live_source(run_dir))
+        candidates.insert(0, live_source(run_dir, default))
     for live in candidates:
         if live.sha256 == saved.sha256:
             return live
@@ -264,9 +267,13 @@ def restore(
         raise UserError(f"{path}: not a sound checkpoint: data.shape does not fit sequence_length")
     chosen = checkpoint["averaged_weights" if weights == "averaged" else "weights"]
     check_fit(source, L, config, chosen, path)
-    model = build(source, L, T, config.model.reverse_model)
+    try:
+        process = process_of(config).saved_process(config, checkpoint["process_state"], L, device)
+    except ValueError as error:
+        raise UserError(f"{path}: not a sound checkpoint: {error}") from None
+    model = build(source, L, T, process_of(config).network_options(config))
     load_weights(model, chosen, path)
-    return Diffusion(BernoulliProcess(T, device), model.to(device).eval())
+    return Diffusion(process, model.to(device).eval())
 
 
 def check_fit(source: Source, L: int, config: Config, weights: dict, path: Path) -> None:
@@ -289,13 +296,13 @@ def check_fit(source: Source, L: int, config: Config, weights: dict, path: Path)
     try:
         with torch.device("meta"), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            build(source, L, config.model.T, config.model.reverse_model)
+            build(source, L, config.model.T, process_of(config).network_options(config))
     except UserError as error:
         if isinstance(error.__cause__, _TooLarge):
             raise UserError(
                 f"{path}: the weights do not fit the network: its config describes a larger one"
             ) from None
-        if source.path == PACKAGE_FILE:
+        if source.path in (PACKAGE_FILE, *(kind.NETWORK for kind in PROCESSES.values())):
             raise
         # a network of the user's may do things in __init__ that the meta device cannot
     finally:

@@ -24,9 +24,6 @@ from .noise import Noise, derive_seed
 from .sampling import ProposalTimes, all_times, grid_times, is_thinning_faster
 
 CHECKS = 24  # times on the way at which a run looks whether its weights have become unequal
-# The look-ahead halves the network's log-odds. All of them would count once for every known bit what
-# these have in common; none would forget it. Half was best in every case that was measured.
-TRUST = 0.5
 MAX_PARTICLES = 1 << 20  # of a run
 MAX_RUNS = 1 << 20  # for one row of evidence
 WALK, RESAMPLING, DRAWING, DENOISING = range(4)  # streams of random numbers derived from one seed
@@ -62,12 +59,12 @@ def run_particles(
     At CHECKS times, a run whose effective sample size has fallen below half of its particles is
     resampled (systematically) by the weights so far times the look-ahead: how probable the denoiser
     finds what was observed. Without it the evidence would come too late, at t = 0.
-    evidence: (G, L) log-odds in nats; numbers: (G,) the runs' numbers, 0 .. G - 1 by default. What a
+    evidence: (G, L) log-odds in nats, or what evidence_of returns; numbers: (G,) the runs' numbers, 0 .. G - 1 by default. What a
     run does is a function of seed, its number and its evidence alone. steps: as in sampling.walk; a
     grid has another law.
     """
     process, T = diffusion.process, diffusion.T
-    (G, L), P, device = evidence.shape, particles, evidence.device
+    (G, L), P, device = evidence.shape[:2], particles, evidence.device
     if numbers is None:
         numbers = torch.arange(G, device=device)
     evidence = evidence.repeat_interleave(P, dim=0)  # (G * P, L)
@@ -90,7 +87,7 @@ def run_particles(
             smallest = torch.minimum(smallest, _effective_sample_size(log_w))
             break
         now = torch.full_like(rows, r)
-        logits = TRUST * diffusion.reverse_model(x, now)
+        logits = process.trust * diffusion.reverse_model(x, now)
         ahead = process.look_ahead(x, logits, evidence, now).view(G, P)
         log_total = log_w + ahead
         size = _effective_sample_size(log_total)
@@ -347,8 +344,8 @@ def log2_likelihoods(
     """
     lines = max(1, batch_size // (particles * repeats))
     for first in range(0, len(strings), lines):
-        x_0 = torch.from_numpy(strings.bits(slice(first, first + lines))).to(device).float()
-        evidence = diffusion.process.evidence_of(x_0).repeat_interleave(repeats, dim=0)
+        x_0 = strings.tensor(slice(first, first + lines), device)
+        evidence = diffusion.process.evidence_of_x_0(x_0).repeat_interleave(repeats, dim=0)
         run = torch.arange(len(evidence), device=device)
         numbers = (first + run // repeats) * MAX_RUNS + run % repeats
         runs = run_particles(diffusion, evidence, particles, seed, numbers)

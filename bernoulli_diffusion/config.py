@@ -35,12 +35,34 @@ def setting(default, help, *, least=None, above=None, most=None, choices=None):
 class ModelConfig:
     """The forward process and the network."""
 
+    process: str = setting(
+        "bernoulli",
+        "what the data are: bernoulli (strings of bits) or gaussian (real numbers)",
+        choices=("bernoulli", "gaussian"),
+    )
     T: int = setting(2000, "steps of the diffusion process", least=1, most=1_000_000)
     num_sample_steps: int = setting(
         1, "times t drawn for each training string at each step", least=1, most=10_000
     )
     reverse_model: dict = setting(  # noqa: RUF009
         {}, "options handed to ReverseModel.__init__, by name"
+    )
+    schedule: str = setting(
+        "harmonic",
+        "gaussian: beta_t is 1 / (T - t + 1) (harmonic), or linear, or from a squared cosine",
+        choices=("harmonic", "linear", "cosine"),
+    )
+    beta_min: float = setting(
+        1e-4,
+        "gaussian: the first beta of linear, the least first one of harmonic",
+        above=0,
+        most=0.5,
+    )
+    beta_max: float = setting(0.02, "gaussian: the last beta of linear", above=0, most=0.5)
+    variance: str = setting(
+        "beta",
+        "gaussian: of a reverse step: beta, that of the posterior, or learned",
+        choices=("beta", "posterior", "learned"),
     )
 
 
@@ -50,6 +72,11 @@ class TrainingConfig:
 
     epochs: int | None = setting(
         None, "passes over train.txt; default: enough for about 10,000 steps", least=1
+    )
+    loss: str = setting(
+        "bound",
+        "what is lowered: the bound; gaussian also: simple, the squared error of the noise",
+        choices=("bound", "simple"),
     )
     lr: float = setting(1e-3, "peak learning rate of AdamW", above=0, most=10)
     lr_schedule: str = setting(
@@ -61,6 +88,11 @@ class TrainingConfig:
     weight_decay: float = setting(0.0, "decoupled weight decay of AdamW", least=0, most=10)
     clip_thresh: float = setting(
         1.0, "largest norm of the gradient; larger ones are scaled", above=0
+    )
+    precision: str = setting(
+        "float32",
+        "of the network while it trains: float32, or bfloat16 where the processor has it",
+        choices=("float32", "bfloat16"),
     )
     ema_decay: float = setting(
         0.999,
@@ -87,6 +119,9 @@ class TrainingConfig:
     num_val_samples: int = setting(
         1000, "strings generated at each validation", least=1, most=10_000_000
     )
+    num_val_steps: int | None = setting(
+        32, "network calls behind each of these; null: the model's exact law, slower", least=1
+    )
     val_batch_size: int = setting(1000, "strings generated at a time", least=1, most=10_000_000)
     num_bound_draws: int = setting(
         4096, "least number of (string, t) draws behind each validation bound", least=2, most=10**9
@@ -102,6 +137,12 @@ class DataConfig:
     """How the strings are batched and drawn."""
 
     batch_size: int = setting(256, "strings per training step", least=1, most=10_000_000)
+    dequantize: float | None = setting(
+        None,
+        "gaussian: width of the uniform noise added to each number; 1 for whole numbers",
+        above=0,
+        most=1e6,
+    )
     shape: list[int] | None = setting(  # noqa: RUF009
         None, "[rows, columns]: draw each string as an image", least=1, most=100_000
     )

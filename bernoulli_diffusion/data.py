@@ -50,6 +50,14 @@ class BitStrings:
         """(N, L) uint8 of 0 and 1."""
         return np.unpackbits(self.packed[rows], axis=1, count=self.length)
 
+    @property
+    def nbytes(self) -> int:
+        return self.packed.nbytes
+
+    def tensor(self, rows, device: torch.device | str = "cpu") -> Tensor:
+        """(n, L) float 0 and 1: what the process and the network take."""
+        return torch.from_numpy(self.bits(rows)).to(device).float()
+
     def sha256(self) -> str:
         """A hash of the strings in their order, whatever the file's line endings."""
         digest = hashlib.sha256(f"{self.length}\n".encode())
@@ -69,9 +77,11 @@ class BitStrings:
             total += bits.sum(axis=0, dtype=np.int64)
         return total
 
-    def part(self, rows: range) -> "BitStrings":
-        """Those of the strings."""
-        return BitStrings(self.packed[rows.start : rows.stop], self.length)
+    def part(self, rows) -> "BitStrings":
+        """Those of the strings. rows: a range, or indices."""
+        if isinstance(rows, range):
+            rows = slice(rows.start, rows.stop)
+        return BitStrings(self.packed[rows], self.length)
 
     def pieces(self, rows: int) -> Iterator["BitStrings"]:
         """The strings in their order, so many at a time."""

@@ -1,12 +1,14 @@
 """Toy data sets: python -m bernoulli_diffusion.datasets NAME RUN_DIR [options]
 
-Writes RUN_DIR/train.txt and RUN_DIR/val.txt, one string of 0 and 1 a line.
+Writes RUN_DIR/train.txt and RUN_DIR/val.txt, one string of 0 and 1 a line, or one sample of real
+numbers a line (for model.process: gaussian).
 
 A data set is a function that returns (train, val), two uint8 arrays of shape (N, L) of which val
 may be empty. Write one below and it is a command: its name is NAME, its docstring the help, and
 its arguments the options, each annotated as Annotated[type, "help"] and with a default (the type is
 int, float, either of them `| None`, or Sequence[int]). The return annotation is what tells a data
-set from a helper: Split, or Images when each row is an n x n picture.
+set from a helper: Split, or Images when each row is an n x n picture; for real numbers (float64
+arrays) Numbers or GreyImages.
 """
 
 import argparse
@@ -27,11 +29,14 @@ from .files import write_atomically
 
 Split = tuple[np.ndarray, np.ndarray]  # train (N, L) and val (M, L)
 Images = Annotated[Split, "each row of L = n * n bits is an n x n image, row by row"]
+Numbers = Annotated[Split, "each row is a sample of real numbers"]
+GreyImages = Annotated[Split, "each row of n * n whole numbers is an n x n image, row by row"]
 
 Seed = Annotated[int, "seed of the random generator; the same seed gives the same files"]
 ValShare = Annotated[float, "share of the strings that goes to val.txt, rounded down"]
 
 MAX_LENGTH = 1_000_000  # bits per string that data.py reads
+MAX_NUMBERS = 10_000  # in a sample that gaussian_data.py reads
 MAX_BITS = 2**28  # per data set: keeps the peak memory below a few GB
 
 
@@ -171,6 +176,91 @@ def digits(
     return strings[~in_val], strings[in_val]
 
 
+NumTrain = Annotated[int, "samples in train.txt"]
+NumVal = Annotated[int, "samples in val.txt"]
+
+
+def gaussian_mixture(
+    num_train: NumTrain = 10_000, num_val: NumVal = 2_000, seed: Seed = 0
+) -> Numbers:
+    """1-D: with probability 0.7 at +1/2, else at -1/2, with standard deviation 0.2."""
+    rng, count = _numbers_generator(num_train, num_val, 1, seed)
+    x = np.where(rng.random(count) < 0.7, 0.5, -0.5) + 0.2 * rng.standard_normal(count)
+    return _in_order(x[:, None], num_train)
+
+
+def ramp(
+    dimensions: Annotated[int, "numbers in a sample, independent of each other"] = 1,
+    num_train: NumTrain = 10_000,
+    num_val: NumVal = 2_000,
+    seed: Seed = 0,
+) -> Numbers:
+    """The minimum of two uniform numbers: density 2 (1 - x) on [0, 1], in any number of dimensions."""
+    rng, count = _numbers_generator(num_train, num_val, dimensions, seed)
+    return _in_order(rng.random((count, dimensions, 2)).min(axis=2), num_train)
+
+
+def spiral(num_train: NumTrain = 10_000, num_val: NumVal = 2_000, seed: Seed = 0) -> Numbers:
+    """2-D: radius 0.65 u + 0.25 + 0.15 v at the angle 3 pi u, with u and v uniform."""
+    rng, count = _numbers_generator(num_train, num_val, 2, seed)
+    u, v = rng.random((2, count))
+    return _in_order(_polar(0.65 * u + 0.25 + 0.15 * v, 3 * np.pi * u), num_train)
+
+
+def swiss_roll(num_train: NumTrain = 10_000, num_val: NumVal = 2_000, seed: Seed = 0) -> Numbers:
+    """2-D: the angle t, from 1.5 pi to 4.5 pi, is the radius too; noise 0.1; all divided by 10."""
+    rng, count = _numbers_generator(num_train, num_val, 2, seed)
+    t = 1.5 * np.pi * (1 + 2 * rng.random(count))
+    return _in_order((_polar(t, t) + 0.1 * rng.standard_normal((count, 2))) / 10, num_train)
+
+
+def n_gaussians(
+    clusters: Annotated[int, "how many, evenly spaced on the unit circle"] = 8,
+    deviation: Annotated[float, "standard deviation of each cluster"] = 0.2,
+    num_train: NumTrain = 10_000,
+    num_val: NumVal = 2_000,
+    seed: Seed = 0,
+) -> Numbers:
+    """2-D: round Gaussian clusters on the unit circle."""
+    _check_range("clusters", clusters, 1)
+    if not 0 < deviation < math.inf:
+        raise UserError(f"deviation is {deviation}, expected more than 0")
+    rng, count = _numbers_generator(num_train, num_val, 2, seed)
+    centres = _polar(np.ones(count), 2 * np.pi * rng.integers(clusters, size=count) / clusters)
+    return _in_order(centres + deviation * rng.standard_normal((count, 2)), num_train)
+
+
+def grey_digits(num_val: Annotated[int, "digits in val.txt"] = 297, seed: Seed = 0) -> GreyImages:
+    """The 1,797 handwritten digits of scikit-learn, 8 x 8 pixels of darkness from 0 to 16."""
+    try:
+        from sklearn.datasets import load_digits
+    except ModuleNotFoundError as error:
+        raise UserError(
+            "grey_digits needs scikit-learn: python -m pip install scikit-learn"
+        ) from error
+    images = load_digits().data  # (1797, 64)
+    _check_range("num-val", num_val, 0, len(images) - 1)
+    return _random_split(images, len(images) - num_val, num_val, seed)
+
+
+def _polar(radius: np.ndarray, angle: np.ndarray) -> np.ndarray:
+    """(N, 2) points in the plane."""
+    return radius[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+
+
+def _numbers_generator(num_train: int, num_val: int, dimensions: int, seed: int):
+    """The random generator and the number of samples, for checked arguments."""
+    _check_range("num-train", num_train, 1)
+    _check_range("num-val", num_val, 0)
+    _check_range("dimensions", dimensions, 1, MAX_NUMBERS)
+    _check_size(num_train + num_val, 32 * dimensions)
+    return _generator(seed), num_train + num_val
+
+
+def _in_order(x: np.ndarray, num_train: int) -> Split:
+    return x[:num_train], x[num_train:]
+
+
 def _swendsen_wang(spins: np.ndarray, temperature: float, rng: np.random.Generator) -> np.ndarray:
     """One Swendsen-Wang sweep of independent periodic lattices; spins and result (B, n, n), 0 or 1.
 
@@ -255,6 +345,12 @@ def to_text(strings: np.ndarray) -> bytes:
     return text.tobytes()
 
 
+def numbers_to_text(samples: np.ndarray) -> bytes:
+    """(N, D) -> N lines of numbers with five digits, between spaces."""
+    rows = (" ".join([f"{v:.5g}" for v in row]) for row in samples.tolist())
+    return "".join(f"{row}\n" for row in rows).encode()
+
+
 def write_split(folder: Path, train: bytes, val: bytes, force: bool = False) -> None:
     """Write folder/train.txt and folder/val.txt; with no val there will be no val.txt.
 
@@ -288,13 +384,13 @@ class _Parser(argparse.ArgumentParser):
 
 
 def data_sets() -> list[Callable[..., Split]]:
-    """The functions of this file that return a Split or Images, in the order of the file."""
+    """The functions of this file whose return annotation is one of the four, in their order."""
     return [
         function
         for name, function in globals().items()
         if inspect.isfunction(function)
         and not name.startswith("_")
-        and inspect.signature(function).return_annotation in (Split, Images)
+        and inspect.signature(function).return_annotation in (Split, Images, Numbers, GreyImages)
     ]
 
 
@@ -353,7 +449,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         names = inspect.signature(function).parameters
         options = {name: value for name, value in vars(args).items() if name in names}
         train, val = function(**options)
-        write_split(folder, to_text(train), to_text(val), args.force)
+        kind = inspect.signature(function).return_annotation
+        write = numbers_to_text if kind in (Numbers, GreyImages) else to_text
+        write_split(folder, write(train), write(val), args.force)
     except (UserError, RunError) as error:
         print(f"error: {printable(error)}", file=sys.stderr)
         return error.exit_code
@@ -363,8 +461,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     length = train.shape[1]
     val_count = f"{len(val):,} in val.txt" if len(val) else "none held out, so no val.txt"
-    notes = [f"strings of {length:,} bits: {len(train):,} in train.txt, {val_count}"]
-    if inspect.signature(function).return_annotation == Images:
+    what = "samples of {:,} numbers" if write is numbers_to_text else "strings of {:,} bits"
+    notes = [f"{what.format(length)}: {len(train):,} in train.txt, {val_count}"]
+    if write is numbers_to_text:
+        notes.append("`model.process: gaussian` in config.yaml says that these are numbers")
+    if kind == GreyImages:
+        notes.append("`data.dequantize: 1` makes a density of whole numbers")
+    if kind in (Images, GreyImages):
         side = math.isqrt(length)
         notes.append(f"`data.shape: [{side}, {side}]` in config.yaml draws samples as images")
     if not (folder / "config.yaml").exists():

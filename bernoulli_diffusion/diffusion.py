@@ -44,29 +44,39 @@ class Diffusion:
     def bound_term(self, x_0: Tensor, t: Tensor, u: Tensor) -> Tensor:
         """The term of the bound at times t, with x_t ~ q(x_t | x_0) drawn from u, in bits.
 
+        Less the process's control variate, whose sum over t is known (control_total).
         x_0: (B, L); t: (B,) in 1..T; u: (B, L) uniform. Returns (B,).
         """
         x_t = self.process.sample_x_t(x_0, t, u)
-        return self.process.step_divergence(x_0, x_t, self.reverse_model(x_t, t), t, t - 1)
+        logits = self.reverse_model(x_t, t).float()  # its precision may be lower while it trains
+        divergence = self.process.step_divergence(x_0, x_t, logits, t, t - 1)
+        return divergence - self.process.control(x_0, x_t, t)
 
     def one_t_estimate(self, x_0: Tensor, u_t: Tensor, u_x: Tensor) -> Tensor:
         """An unbiased estimate of each row's bound from a single time each, in bits.
 
-        -log2 p(x_0) <= sum_{t=1..T} E_q[ step divergence ] (Sohl-Dickstein et al. 2015, eq. 14).
+        -log2 p(x_0) <= sum_{t=1..T} E_q[ step divergence ] (Sohl-Dickstein et al. 2015, eq. 14), plus
+        terms that no step changes, if the process has any.
         x_0: (B, L); u_t: (B,) uniform, the time; u_x: (B, L) uniform, the noise. Returns (B,).
         """
-        t, probability = times_from_uniform(u_t, self.T)
-        return self.bound_term(x_0, t, u_x) / probability
+        t, probability = self.process.times(u_t)
+        estimate = self.bound_term(x_0, t, u_x) / probability
+        return estimate + self.process.control_total(x_0) + self.process.fixed_terms(x_0)
 
     def loss(self, x_0: Tensor, num_sample_steps: int = 1) -> Tensor:
         """The training loss: the batch's mean bound in bits, from num_sample_steps times a row.
 
-        All times of the batch are strata of one draw. Uses torch's random state. Returns a scalar.
+        Or the mean of the process's simple loss at uniform times, if that was asked for. All times
+        of the batch are strata of one draw. Uses torch's random state. Returns a scalar.
         """
         if num_sample_steps > 1:
             x_0 = x_0.repeat(num_sample_steps, 1)  # (B * num_sample_steps, L)
         u_t = stratified(len(x_0), x_0.device)
-        return self.one_t_estimate(x_0, u_t, rand_like(x_0)).mean()
+        if self.process.simple_loss is None:
+            return self.one_t_estimate(x_0, u_t, rand_like(x_0)).mean()
+        t = 1 + (u_t * self.T).long().clamp_max(self.T - 1)
+        x_t = self.process.sample_x_t(x_0, t, rand_like(x_0))
+        return self.process.simple_loss(x_0, x_t, self.reverse_model(x_t, t).float(), t).mean()
 
     def reverse_step(self, x_t: Tensor, t: Tensor, r: Tensor, u: Tensor) -> Tensor:
         """Draw x_r ~ p(x_r | x_t): one network call. t, r: (B,); u: (B, L) uniform."""

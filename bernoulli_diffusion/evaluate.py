@@ -109,20 +109,16 @@ def main() -> None:
     arguments = parse_arguments()
     # torch takes a second to import: after the arguments are known to be sound
     from . import checkpoint as checkpoints
-    from .data import read_bit_strings
     from .device import choose_device
     from .errors import UserError
+    from .process import process_of
 
     device = choose_device(arguments.device)
     checkpoint = checkpoints.load(arguments.checkpoint)
     L = checkpoint["sequence_length"]
-    strings = read_bit_strings(arguments.file)
-    if strings.length != L:
-        raise UserError(
-            f"{arguments.file}: strings of {strings.length} bits, but the model's have {L}"
-        )
-    if arguments.exact and L > MAX_EXACT_LENGTH:
-        raise UserError(f"--exact: for strings of at most {MAX_EXACT_LENGTH} bits, these have {L}")
+    config = checkpoints.config_of(checkpoint, arguments.checkpoint)
+    kind = process_of(config)
+    kind.refuse_questions(arguments)
     diffusion = checkpoints.restore(
         checkpoint,
         arguments.checkpoint,
@@ -132,6 +128,15 @@ def main() -> None:
         + " --trust-code",
         device=device,
     )
+    strings = kind.read_evaluated(arguments.file, diffusion.process, config)
+    if strings.length != L:
+        raise UserError(
+            f"{arguments.file}: {kind.SAMPLES} of {strings.length} {kind.UNITS}, but the model's"
+            f" have {L}"
+        )
+    if arguments.exact and L > MAX_EXACT_LENGTH:
+        raise UserError(f"--exact: for strings of at most {MAX_EXACT_LENGTH} bits, these have {L}")
+    unit = kind.UNITS.removesuffix("s")
     columns = _bound(diffusion, strings, arguments, device)
     report = {
         "checkpoint": str(arguments.checkpoint),
@@ -140,23 +145,22 @@ def main() -> None:
         "length": L,
         "T": diffusion.T,
         "seed": arguments.seed,
-        "bound": _summary(columns["bound_bits"], columns["bound_standard_error"], L),
-        "baselines": _baselines(strings, arguments.checkpoint),
+        "bound": _summary(columns["bound_bits"], columns["bound_standard_error"], L, unit),
+        "baselines": _baselines(kind, config, strings, arguments.checkpoint),
     }
     report["bound"]["draws_per_sample"] = columns.pop("draws")
     if arguments.particles:
         columns |= _likelihood(diffusion, strings, arguments, device)
-        report["likelihood"] = _likelihood_summary(columns, arguments, L)
+        report["likelihood"] = _likelihood_summary(columns, arguments, L, unit)
     if arguments.exact:
         columns |= _exact(diffusion, strings, device)
-        report["exact"] = _summary(columns["exact_bits"], None, L)
+        report["exact"] = _summary(columns["exact_bits"], None, L, unit)
     if arguments.per_line:
         _write_table(arguments.per_line, columns)
     if arguments.explain:
         _explain(diffusion, strings, arguments.explain, device)
     if arguments.heatmap:
-        shape = checkpoints.config_of(checkpoint, arguments.checkpoint).data.shape
-        _draw_heatmap(diffusion, strings, arguments.heatmap, shape, device)
+        _draw_heatmap(diffusion, strings, arguments.heatmap, config.data.shape, device)
     print(json.dumps(report, indent=2))
 
 
@@ -213,13 +217,13 @@ def _exact(diffusion, strings, device) -> dict:
     return {"exact_bits": -np.log2(law[number])}
 
 
-def _summary(bits, errors, L: int) -> dict:
+def _summary(bits, errors, L: int, unit: str) -> dict:
     """Means over the strings, and the Monte Carlo error of these means (errors None: there is none)."""
     mean = float(bits.mean())
     error = None if errors is None else float((errors**2).sum() ** 0.5 / len(errors))
     if error is not None and math.isnan(error):
         error = None
-    scales = {"bits": 1.0, "nats": math.log(2), "bits_per_bit": 1 / L}
+    scales = {"bits": 1.0, "nats": math.log(2), f"bits_per_{unit}": 1 / L}
     result = {}
     for name, scale in scales.items():
         result[name] = mean * scale
@@ -228,8 +232,8 @@ def _summary(bits, errors, L: int) -> dict:
     return result
 
 
-def _likelihood_summary(columns: dict, arguments, L: int) -> dict:
-    summary = _summary(columns["likelihood_bits"], columns["likelihood_standard_error"], L)
+def _likelihood_summary(columns: dict, arguments, L: int, unit: str) -> dict:
+    summary = _summary(columns["likelihood_bits"], columns["likelihood_standard_error"], L, unit)
     spread = float((columns["likelihood_spread"] ** 2).mean() ** 0.5)
     return summary | {
         "particles": arguments.particles,
@@ -239,27 +243,21 @@ def _likelihood_summary(columns: dict, arguments, L: int) -> dict:
     }
 
 
-def _baselines(strings, checkpoint: Path) -> dict:
-    """Bits a sample without a model. Frequencies are those of the run's train.txt if it is there."""
+def _baselines(kind, config, strings, checkpoint: Path) -> dict:
+    """Bits a sample without a model, which is fitted to the run's train.txt if it is there."""
     from .checkpoint import run_dir_of
-    from .data import read_bit_strings
     from .errors import UserError
-    from .likelihood import independent_bits
 
     source, train = "FILE", strings
     run_dir = run_dir_of(checkpoint)
     if run_dir and (run_dir / "train.txt").is_file():
         try:
-            found = read_bit_strings(run_dir / "train.txt")
+            found = kind.read(run_dir / "train.txt", config)
         except UserError:  # it is not what the user asked about
             found = None
         if found and found.length == strings.length:
             source, train = str(run_dir / "train.txt"), found
-    return {
-        "uniform_bits": float(strings.length),
-        "independent_bits": independent_bits(train, strings),
-        "independent_bits_frequencies_of": source,
-    }
+    return kind.baseline_bits(train, strings, source)
 
 
 def _write_table(path: Path, columns: dict) -> None:

@@ -5,6 +5,7 @@ a display. No function here draws random numbers or changes a global setting.
 """
 
 import io
+import itertools
 import math
 import os
 from typing import NamedTuple
@@ -29,6 +30,17 @@ from bernoulli_diffusion.files import write_atomically
 # Okabe and Ito's palette: told apart by colour-blind readers too, and on dark backgrounds.
 TRAIN, VAL, NEITHER, MUTED = "#0072B2", "#D55E00", "#009E73", "#767676"
 
+BASELINES = {  # keys of results.json, and what they are called; the one on val behind that on train
+    "uniform": "uniform",
+    "independent_train": "independent",
+    "independent_val": "independent, val",
+    "isotropic_train": "isotropic",
+    "isotropic_val": "isotropic, val",
+    "gaussian_train": "Gaussian",
+    "gaussian_val": "Gaussian, val",
+    "kernel_density_val": "KDE, val",
+}
+
 MAX_FRAMES = 200  # more are thinned out: nobody waits for the end of a longer GIF
 MAX_IMAGES = 64  # strings in a frame, drawn as images
 MAX_ROWS = 40  # strings in a frame, drawn as rows
@@ -42,10 +54,10 @@ ZERO, ONE, BACKGROUND = 255, 30, 226  # grey levels; few of them keep GIFs sharp
 # ---------------------------------------------------------------------------------------- curves
 
 
-def loss_curve(results: dict) -> Figure:
+def loss_curve(results: dict, what: str = "strings of {:,} bits") -> Figure:
     """The bound on -log2 p(x) in bits per sample against epoch, with standard errors and baselines.
 
-    results is the content of results.json. Values that are not finite are left out of the curves.
+    results is the content of results.json, what says with its length what the samples are. Values that are not finite are left out of the curves.
     """
     epochs = _floats(results["validated_epochs"])  # (V,)
     bound = {name: _floats(values) for name, values in results["bound"].items()}  # (V,) or empty
@@ -96,7 +108,52 @@ def loss_curve(results: dict) -> Figure:
     if not np.isfinite(drawn).any():
         _note(axes, "no finite value" if drawn.size else "nothing to show yet")
     _epochs_axis(axes, np.append(epochs, [1, len(results["losses"])] if losses.size else []))
-    _legend(axes, f"Variational bound on −log₂ p(x), strings of {results['length']:,} bits")
+    _legend(axes, f"Variational bound on −log₂ p(x), {what.format(results['length'])}")
+    return figure
+
+
+def comparison(lines: list[tuple[str, list[tuple], list[float]]], title: str) -> Figure:
+    """Bounds of several runs, once against epochs and once against seconds, on one scale of bits.
+
+    lines: for each run its name, (epoch, bits, standard error) of each validation, and its seconds.
+    """
+    figure = Figure(figsize=(11, 4.4 + 0.19 * len(lines)), dpi=110)
+    FigureCanvasAgg(figure)
+    left, right = figure.subplots(1, 2, sharey=True)
+    height = figure.get_figheight()
+    figure.subplots_adjust(
+        left=0.065, right=0.985, bottom=0.5 / height, top=1 - (0.6 + 0.19 * len(lines)) / height,
+        wspace=0.05,
+    )  # fmt: skip
+    palette = (TRAIN, VAL, NEITHER, "#CC79A7", "#E69F00", "#56B4E9", "black", MUTED)
+    for number, (name, points, seconds) in enumerate(lines):
+        epochs, bits, errors = _floats(points).T
+        color = palette[number % len(palette)]
+        style = {"color": color, "linestyle": ("-", "--", ":", "-.")[number // len(palette) % 4]}
+        for axes, x in ((left, epochs), (right, _floats(seconds))):
+            if len(lines) <= 6:  # more bands would hide each other
+                band = {"color": color, "alpha": 0.2, "linewidth": 0}
+                axes.fill_between(x, bits - errors, bits + errors, **band)
+            axes.plot(x, bits, label=name, **_line(len(x)) | style)
+    for axes, unit in ((left, "epoch"), (right, "seconds")):
+        axes.set_xlabel(unit)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(axis="y", alpha=0.3, linewidth=0.6)
+    shown = np.concatenate([_floats(points)[:, 1] for _, points, _ in lines])
+    _bits_axis(left, shown[np.isfinite(shown)])
+    handles, labels = left.get_legend_handles_labels()
+    figure.legend(
+        handles,
+        labels,
+        title=title,
+        title_fontproperties={"size": 12, "weight": "bold"},
+        alignment="left",
+        loc="upper left",
+        bbox_to_anchor=(0.01, 0.995),
+        borderaxespad=0,
+        frameon=False,
+        fontsize=9,
+    )
     return figure
 
 
@@ -203,14 +260,11 @@ def _bits_axis(axes: Axes, bits: np.ndarray) -> None:
 
 def _baselines(baselines: dict) -> list[tuple[float, str]]:
     """(bits, label) of what is reached without a network, in ascending order."""
-    named = [
-        (baselines["uniform"], "uniform"),
-        (baselines["independent_train"], "independent"),
-        (baselines["independent_val"], "independent, val"),
-    ]
+    named = [(baselines.get(key), name) for key, name in BASELINES.items()]
     known = [(float(bits), name) for bits, name in named if bits is not None and np.isfinite(bits)]
-    if len(known) == 3 and math.isclose(known[1][0], known[2][0], rel_tol=0.02):
-        del known[2]  # one line for both, as nobody could tell them apart
+    for (bits, name_train), (bits_val, name) in itertools.pairwise(list(known)):
+        if name == f"{name_train}, val" and math.isclose(bits, bits_val, rel_tol=0.02):
+            known.remove((bits_val, name))  # one line for both, as nobody could tell them apart
     return sorted(known)
 
 
@@ -363,10 +417,11 @@ def sample_frames(
     labels: list[str],
     title: str,
     shape: tuple[int, int] | None = None,
+    caption: str = "black is 1",
 ) -> np.ndarray:
     """Frames of generated strings, one for each step of their evolution: 1 is black, 0 is white.
 
-    samples: (F, N, L) of 0 and 1, N strings at each of F steps; labels: F names of the steps, such
+    samples: (F, N, L) of 0 to 1, N strings at each of F steps; labels: F names of the steps, such
     as "epoch 40"; shape: (rows, columns) with rows * columns = L draws each string as an image,
     None as a row of cells. Of many strings the first are shown, and the frames say so.
     Returns (min(F, MAX_FRAMES), H, W) grey levels, uint8.
@@ -380,7 +435,7 @@ def sample_frames(
     strings = "1 string" if N == 1 else f"{N:,} strings"
     shown = strings if grid.count == N else f"{grid.count} of {strings} shown"
     frame_width = max(grid.width + 2 * MARGIN, MIN_WIDTH)
-    headers = _headers(title, [labels[i] for i in steps], f"{shown} · black is 1", frame_width)
+    headers = _headers(title, [labels[i] for i in steps], f"{shown} · {caption}", frame_width)
 
     top, left = headers.shape[1], (frame_width - grid.width) // 2
     frames = np.full(
@@ -442,10 +497,13 @@ def _largest_cells(
 
 
 def _draw_strings(samples: np.ndarray, grid: Grid) -> np.ndarray:
-    """samples (n, L) -> picture (grid.height, grid.width), one cell a bit."""
+    """samples (n, L), uint8 of 0 and 1 or floats from 0 to 1 -> picture (grid.height, grid.width)."""
     n, L = samples.shape
     cells = np.full((grid.down * grid.across, grid.rows * grid.columns), BACKGROUND, np.uint8)
-    cells[:n, :L] = np.where(samples, np.uint8(ONE), np.uint8(ZERO))
+    if samples.dtype == np.uint8:
+        cells[:n, :L] = np.where(samples, np.uint8(ONE), np.uint8(ZERO))
+    else:
+        cells[:n, :L] = np.round(ZERO + (ONE - ZERO) * samples)
     # (down, rows, across, columns): the pixels in reading order
     cells = cells.reshape(grid.down, grid.across, grid.rows, grid.columns).swapaxes(1, 2)
     cells = cells.repeat(grid.cell_height, axis=1).repeat(grid.cell_width, axis=3)

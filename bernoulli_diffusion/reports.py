@@ -6,7 +6,6 @@ import time
 
 import torch
 
-from .data import count_distinct
 from .sampling import ProposalTimes, is_thinning_faster
 from .trainer import Trainer
 
@@ -16,43 +15,34 @@ except ImportError:  # Windows
     resource = None
 
 CHECK_STEPS = 20
-COUNTED_BYTES = 1 << 24  # of packed strings; more would take long to count the distinct ones among
 
 
 def data_warnings(trainer: Trainer) -> list[str]:
     """Things about the data that are no mistakes but change how the results are to be read."""
-    folder, warnings = trainer.folder, []
-    repeated = trainer.validator.val_lines_in_train
+    folder, kind = trainer.folder, trainer.kind
     if folder.val is None:
-        warnings.append(
-            f"{folder.path / 'val.txt'}: not there; the bound on unseen strings and the val share"
-            " are missing, and model_best.pt goes by the bound on train.txt"
-        )
-    elif repeated:
-        warnings.append(
-            f"{folder.path / 'val.txt'}: {repeated:,} of its {len(folder.val):,} lines also stand in"
-            " train.txt; generated copies of them count as train"
-        )
-    return warnings
+        return [
+            f"{folder.path / 'val.txt'}: not there; the bound on unseen {kind.SAMPLES}{kind.MISSED}"
+            " missing, and model_best.pt goes by the bound on train.txt"
+        ]
+    train_txt = folder.path / "train.txt"
+    return kind.data_warnings(trainer.validator.measures, train_txt, len(folder.val))
 
 
 def start(trainer: Trainer) -> str:
     """The run in a few lines: data, network, plan, baselines."""
-    folder, config, baselines = trainer.folder, trainer.config, trainer.validator.baselines
-    is_small = folder.train.packed.nbytes <= COUNTED_BYTES
-    distinct = f" ({count_distinct(folder.train):,} distinct)" if is_small else ""
+    folder, config, kind = trainer.folder, trainer.config, trainer.kind
+    measures = trainer.validator.measures
     val = f"{len(folder.val):,} in val.txt" if folder.val else "no val.txt"
-    independent = f"{baselines['independent_train']:.3f} on train"
-    if folder.val:
-        independent += f", {baselines['independent_val']:.3f} on val"
     return "\n".join(
         [
-            f"data       {len(folder.train):,} strings of {trainer.length} bits{distinct}, {val}",
+            f"data       {len(folder.train):,} {kind.SAMPLES} of {trainer.length} {kind.UNITS}"
+            f"{measures.data_in_short()}, {val}",
             f"network    {folder.source.path}, {trainer.num_parameters:,} parameters,"
             f" T = {config.model.T}, on {trainer.device}",
             f"plan       {config.training.epochs:,} epochs of {trainer.batches.steps_per_epoch:,} steps"
-            f" of {config.data.batch_size:,} strings",
-            f"baselines  uniform {trainer.length} bits; independent bits {independent}",
+            f" of {config.data.batch_size:,} {kind.SAMPLES}",
+            f"baselines  {measures.baselines_in_short()}",
         ]
     )
 
@@ -63,16 +53,9 @@ def end(trainer: Trainer) -> str:
     lines = [results["status"]]
     for name, bound in results["final_bound"].items():
         if bound:
-            value = f"{bound['bits']:.3f} ± {bound['standard_error']:.3f} bits per string"
-            lines.append(f"bound      {value} on {name}")
-    shares = results["proportions"]
-    lines.append(
-        "samples    "
-        + ", ".join(
-            f"{100 * shares[key][-1]:.1f}% {meaning}"
-            for key, meaning in (("train", "in train"), ("val", "in val"), ("other", "in neither"))
-        )
-    )
+            value = f"{bound['bits']:.3f} ± {bound['standard_error']:.3f} bits per"
+            lines.append(f"bound      {value} {trainer.kind.SAMPLES.removesuffix('s')} on {name}")
+    lines += trainer.validator.measures.outcome(results)
     lines.append(f"time       {trainer.seconds():.1f} s")
     best, by = results["best_epoch"], "val" if results["has_val"] else "train"
     if best is not None:
@@ -95,7 +78,7 @@ def check(trainer: Trainer) -> str:
             f" ({1000 * step:.1f} ms each) and {_duration(validation * validations)} for"
             f" {validations:,} validations",
             f"memory     {_peak_memory()}"
-            f"{trainer.folder.train.packed.nbytes / 1e6:.1f} MB of it the training strings",
+            f"{trainer.folder.train.nbytes / 1e6:.1f} MB of it the training {trainer.kind.SAMPLES}",
             f"{trainer.folder.path}: ready to train",
         ]
     )
@@ -116,8 +99,8 @@ def _seconds_per_step(trainer: Trainer) -> float:
 def _seconds_per_validation(trainer: Trainer) -> float:
     """The network calls for the samples, priced by one of them."""
     training, diffusion = trainer.training, trainer.averaged
-    calls = diffusion.T
-    if is_thinning_faster(diffusion, trainer.length):
+    calls = min(training.num_val_steps or diffusion.T, diffusion.T)
+    if calls == diffusion.T and is_thinning_faster(diffusion, trainer.length):
         proposals = ProposalTimes(diffusion.process.max_flip_probability())
         calls = proposals.expected_network_calls(trainer.length)
     batch = min(training.val_batch_size, training.num_val_samples)

@@ -57,6 +57,7 @@ def resume(
     *,
     processes: Processes = ALONE,
     quiet: bool,
+    tensorboard: bool = False,
     trust_code: bool,
     command: str,
 ) -> Trainer:
@@ -77,7 +78,7 @@ def resume(
     folder.source = checkpoint.source_of(saved, path, trust_code, command)
     for key in ("weights", "averaged_weights"):
         checkpoint.check_fit(folder.source, folder.train.length, config, saved[key], path)
-    trainer = Trainer(folder, device, quiet=quiet, processes=processes)
+    trainer = Trainer(folder, device, quiet=quiet, processes=processes, tensorboard=tensorboard)
     problem = _find_problem(saved, trainer)
     if problem:
         raise UserError(f"{path}: not a sound checkpoint: {problem}")
@@ -130,9 +131,11 @@ def _is_history(results: dict, epoch: int, trainer: Trainer) -> bool:
     count, bound = len(results["validated_epochs"]), results["bound"]
     val = [bound["val"], bound["val_standard_error"]]
     examples = results["examples_per_epoch"]
-    per_validation = [results["validated_epochs"], results["seconds"], results["distinct"]]
+    per_validation = [results["validated_epochs"], results["seconds"]]
     per_validation += [bound["train"], bound["train_standard_error"]]
-    per_validation += [*results["proportions"].values(), *(val if results["has_val"] else [])]
+    per_validation += val if results["has_val"] else []
+    for name, empty in trainer.validator.measures.empty().items():
+        per_validation += results[name].values() if isinstance(empty, dict) else [results[name]]
     return (
         _are_numbers(results["losses"], epoch)
         and all(_are_numbers(values, count) for values in per_validation)
@@ -156,9 +159,7 @@ def _are_examples(strings, trainer: Trainer) -> bool:
     return (
         type(strings) is list
         and len(strings) == count
-        and all(
-            type(s) is str and len(s) == trainer.length and set(s) <= {"0", "1"} for s in strings
-        )
+        and all(map(trainer.validator.measures.is_example, strings))
     )
 
 

@@ -7,8 +7,10 @@ from pathlib import Path
 from . import config as config_module
 from .architecture import Source, live_source
 from .config import Config
-from .data import BitStrings, read_bit_strings
+from .data import BitStrings
 from .errors import UserError
+from .gaussian_data import RealVectors
+from .process import process_of
 
 TARGET_STEPS = 10_000
 TARGET_VALIDATIONS = 20
@@ -23,8 +25,8 @@ class RunFolder:
 
     path: Path
     config: Config
-    train: BitStrings
-    val: BitStrings | None
+    train: BitStrings | RealVectors
+    val: BitStrings | RealVectors | None
     source: Source
 
 
@@ -42,28 +44,26 @@ def read_run_folder(
     if config is None:
         config = config_module.load_config(path / "config.yaml")
     config_module.apply_overrides(config, list(overrides))
-    train = read_bit_strings(_train_file(path))
-    val = read_bit_strings(path / "val.txt") if (path / "val.txt").exists() else None
-    if val and val.length != train.length:
-        raise UserError(
-            f"{path / 'val.txt'}:1: {val.length} characters, but the strings of train.txt have"
-            f" {train.length}; both files need strings of one length"
-        )
+    kind = process_of(config)
+    kind.check_config(config, str(path / "config.yaml"))
+    train = kind.read(_train_file(path, kind.NEEDED), config)
+    has_val = (path / "val.txt").exists()
+    val = kind.read(path / "val.txt", config, like=train) if has_val else None
     shape = config.data.shape
     if shape and shape[0] * shape[1] != train.length:
         raise UserError(
             f"{path / 'config.yaml'}: data.shape: {shape[0]} x {shape[1]} = {shape[0] * shape[1]},"
-            f" but the strings of train.txt have {train.length} bits"
+            f" but the {kind.SAMPLES} of train.txt have {train.length} {kind.UNITS}"
         )
     fill_defaults(config, len(train))
-    return RunFolder(path, config, train, val, live_source(path))
+    return RunFolder(path, config, train, val, live_source(path, kind.NETWORK))
 
 
-def _train_file(path: Path) -> Path:
+def _train_file(path: Path, needed: str) -> Path:
     file = path / "train.txt"
     if not file.exists():
         command = GENERATED.get(path.resolve().name)
-        cure = "one string of 0 and 1 a line"
+        cure = needed
         if command:
             cure = f"make it with: {command} {shlex.quote(str(path))}"
         raise UserError(f"{file}: no such file; {cure}")

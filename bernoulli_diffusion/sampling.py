@@ -54,6 +54,23 @@ def ancestral(
         yield r, x
 
 
+@torch.inference_mode()
+def deterministic(
+    diffusion: Diffusion, noise: Noise, times: list[int]
+) -> Iterator[tuple[int, Tensor]]:
+    """DDIM (Song et al. 2021): x_T from the prior, then no more noise. For real numbers.
+
+    The last step is to E[x_0 | x_t]. times: falling, from T to 0. Yields (t, x_t), x_t (B, D).
+    """
+    process, rows = diffusion.process, noise.rows
+    x = process.sample_prior(noise.uniform(0))
+    yield times[0], x
+    for t, r in itertools.pairwise(times):
+        at_t, at_r = torch.full_like(rows, t), torch.full_like(rows, r)
+        x = process.deterministic_step(x, diffusion.reverse_model(x, at_t), at_t, at_r)
+        yield r, x
+
+
 def draw_together(probability: Tensor, u_order: Tensor, u: Tensor) -> Tensor:
     """Coins of given probabilities whose number, in each row, is as near its mean as can be.
 
@@ -172,6 +189,8 @@ def thinned(
 
 def is_thinning_faster(diffusion: Diffusion, length: int) -> bool:
     """Whether thinned is expected to beat a network call at every step."""
+    if not diffusion.process.has_flips:
+        return False
     calls = ProposalTimes(diffusion.process.max_flip_probability()).expected_network_calls(length)
     return 1.25 * calls < diffusion.T  # a thinned step costs up to a quarter more than a plain one
 
@@ -182,20 +201,25 @@ def walk(
     steps: int | None = None,
     shown: tuple[int, ...] = (0,),
     poll=lambda: None,
+    is_deterministic: bool = False,
 ) -> Iterator[tuple[int, Tensor]]:
     """From noise to samples: yields (t, x_t) at those times of shown that the sampler visits.
 
     steps=None draws from the model's exact law, by whichever sampler is faster; steps=K makes K
     network calls, on a grid. shown: falling times that end with 0. poll is called at every step.
+    is_deterministic: by `deterministic`, for processes of real numbers.
     """
     exact = steps is None or steps >= diffusion.T
     if exact and is_thinning_faster(diffusion, noise.length):
         yield from thinned(diffusion, noise, shown, poll)
         return
-    if exact:
-        visited = ancestral(diffusion, noise)
+    times = all_times(diffusion.T) if exact else grid_times(diffusion.T, steps)
+    if is_deterministic:
+        visited = deterministic(diffusion, noise, times)
+    elif exact or not diffusion.process.has_flips:
+        visited = ancestral(diffusion, noise, times)
     else:
-        visited = balanced(diffusion, noise, grid_times(diffusion.T, steps))
+        visited = balanced(diffusion, noise, times)
     for t, x_t in visited:
         poll()
         if t in shown:
@@ -211,14 +235,16 @@ def sample(
     batch_size: int = 1024,
     device: torch.device | str = "cpu",
     poll=lambda: None,
+    is_deterministic: bool = False,
 ) -> Iterator[Tensor]:
     """Samples number rows.start .. rows.stop - 1 of this seed, in batches of (B, L) float bits.
 
-    steps, poll: as in walk.
+    steps, poll, is_deterministic: as in walk.
     """
     for first in range(rows.start, rows.stop, batch_size):
         numbers = torch.arange(first, min(first + batch_size, rows.stop), device=device)
-        for _, x_0 in walk(diffusion, Noise(seed, numbers, length), steps, poll=poll):
+        noise = Noise(seed, numbers, length)
+        for _, x_0 in walk(diffusion, noise, steps, (0,), poll, is_deterministic):
             yield x_0
 
 
@@ -229,10 +255,10 @@ def trajectory(
     frames: int = 60,
     poll=lambda: None,
 ) -> tuple[list[int], np.ndarray]:
-    """The same walk, for a picture: the times shown and the states (F, B, L) uint8 at them.
+    """The same walk, for a picture: the times shown and the states (F, B, L) at them, as data.
 
     All visited times if steps is given, else `frames` of them, dense near 0.
     """
     shown = tuple(grid_times(diffusion.T, min(steps or frames, diffusion.T)))
     times, states = zip(*walk(diffusion, noise, steps, shown, poll), strict=True)
-    return list(times), torch.stack(states).byte().cpu().numpy()
+    return list(times), diffusion.process.to_data(torch.stack(states))

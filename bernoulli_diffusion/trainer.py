@@ -15,21 +15,19 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from . import __version__, checkpoint
+from . import __version__, checkpoint, metrics
 from . import config as config_module
 from .architecture import build, try_out
 from .command_line import tell
-from .data import Batches
 from .diffusion import Diffusion
 from .distributed import ALONE, Processes, check_batch_size
 from .errors import RunError, printable
 from .files import lock, remove_stray_temporaries, write_atomically
-from .forward_process import BernoulliProcess
 from .interrupt import Interrupt, Interrupted
 from .likelihood import Estimate
-from .noise import Noise, derive_seed
+from .noise import derive_seed
+from .process import process_of
 from .run_folder import RunFolder
-from .sampling import trajectory
 from .validator import Validator
 
 # Streams of random numbers derived from the run's seed; the validator's are in validator.py.
@@ -37,7 +35,6 @@ WEIGHTS, ORDER, STEP, PICTURE = range(11, 15)
 FLUSH_EVERY = 100  # steps between looks at the losses: a look waits for the device
 FINAL_DRAWS = 16  # times as many draws for the final bound as for each validation's
 DRAW_SHARE = 20  # redraw the pictures once this many times their cost has passed
-PICTURE_SAMPLES = 36
 
 
 def new_results_dir(run_dir: Path) -> Path:
@@ -72,18 +69,20 @@ class Trainer:
         *,
         quiet: bool = False,
         processes: Processes = ALONE,
+        tensorboard: bool = False,
     ):
         self.processes = processes
         self.folder, self.config, self.device = folder, folder.config, device
         self.training, self.length = folder.config.training, folder.train.length
         self.quiet = quiet or not processes.is_first
-        T = self.config.model.T
+        self.kind, T = process_of(self.config), self.config.model.T
         check_batch_size(self.config.data.batch_size, processes.size)
         torch.manual_seed(derive_seed(self.training.seed, WEIGHTS))
-        model = build(folder.source, self.length, T, self.config.model.reverse_model)
-        try_out(folder.source, model, self.length, T)
+        model = build(folder.source, self.length, T, self.kind.network_options(self.config))
+        on_cpu = self.kind.new_process(self.config, folder.train, "cpu")
+        try_out(folder.source, model, self.length, T, on_cpu)
         model.to(device)
-        process = BernoulliProcess(T, device)
+        process = self.kind.new_process(self.config, folder.train, device)
         self.diffusion = Diffusion(process, model)
         self.averaged = Diffusion(process, copy.deepcopy(model).eval().requires_grad_(False))
         self.together = self.diffusion  # the same, with gradients averaged over processes
@@ -97,7 +96,9 @@ class Trainer:
         )
         order_seed = derive_seed(self.training.seed, ORDER)
         shard = processes.rank, processes.size
-        self.batches = Batches(folder.train, self.config.data.batch_size, order_seed, device, shard)
+        self.batches = self.kind.Batches(
+            folder.train, self.config.data.batch_size, order_seed, device, shard
+        )
         self.validator = Validator(folder.train, folder.val, self.config, device, processes)
         self.step = 0
         self.best_bound = math.inf
@@ -111,6 +112,8 @@ class Trainer:
         self._epoch_losses: list[float] = []  # of the steps of the epoch that is under way
         self.results = self._new_results()
         self.results_dir: Path | None = None
+        self.tensorboard = tensorboard and processes.is_first
+        self.board = None
         self.bar = tqdm(disable=True)
 
     def resume(self, path: Path, saved: dict) -> None:
@@ -173,6 +176,7 @@ class Trainer:
         with mine, interrupt, self._progress_bar() as self.bar:
             self._write_sources()
             self.write_results()
+            self._open_board()
             try:
                 try:
                     reason = self._run(interrupt)
@@ -185,7 +189,11 @@ class Trainer:
             except RunError as error:
                 self.results["status"] = f"failed: {error}"
                 self.write_results()
+                self.write_report()
                 raise
+            finally:
+                if self.board:
+                    self.board.close()
         return self.results_dir
 
     def _close(self, status: str) -> None:
@@ -196,6 +204,7 @@ class Trainer:
         self.results["status"] = status
         self.save()
         self.draw_progress()
+        self.write_report()
         self.write_results()
 
     def _run(self, interrupt: Interrupt) -> str:
@@ -263,7 +272,9 @@ class Trainer:
         model = self.diffusion.reverse_model
         self._set_learning_rate(self.step)
         x_0 = self.batches.batch(self.step)  # (B, L)
-        loss = self.together.loss(x_0, self.config.model.num_sample_steps)
+        lower = self.training.precision == "bfloat16"
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=lower):
+            loss = self.together.loss(x_0, self.config.model.num_sample_steps)
         # the mean over processes is that over the batch, also if their parts differ by a row
         loss = loss * (len(x_0) * processes.size / self.batches.batch_size)
         self.optimizer.zero_grad(set_to_none=True)
@@ -319,24 +330,29 @@ class Trainer:
         """Measure the averaged weights, note it, keep the best, bring results and pictures up to date."""
         self.look_at_losses()
         bounds = self._measure_bounds(interrupt)
+        start = time.monotonic()
         samples = self.validator.draw(self.averaged, interrupt.poll)
-        shares = self.validator.proportions(samples)
-        results = self.results
+        samples_per_second = len(samples) / max(1e-9, time.monotonic() - start)
+        measures, results = self.validator.measures, self.results
         results["validated_epochs"].append(self.epochs_done)
         results["seconds"].append(round(self.seconds(), 3))
         for name, bound in bounds.items():
             if bound is not None:
                 results["bound"][name].append(bound.bits)
                 results["bound"][f"{name}_standard_error"].append(bound.standard_error)
-        for name in ("train", "val", "other"):
-            results["proportions"][name].append(shares[name])
-        results["distinct"].append(shares["distinct"])
-        examples = samples.bits(slice(self.training.num_examples))
-        results["examples_per_epoch"].append(["".join(map(str, row)) for row in examples.tolist()])
+        _append(results, measures.of(samples))
+        examples = measures.examples(samples, self.training.num_examples)
+        results["examples_per_epoch"].append(examples)
+        results["samples_per_second"] = float(f"{samples_per_second:.4g}")
+        results |= measures.last(samples)
         self._keep_best((bounds["val"] or bounds["train"]).bits)
         self.write_results()
+        if self.processes.is_first:
+            metrics.append_last(results, self.results_dir)
         if time.monotonic() - self._last_drawn > DRAW_SHARE * self._seconds_per_drawing:
             self.draw_progress()
+        self.write_report()
+        self._show_on_board()
         self._report()
 
     def _measure_bounds(self, interrupt: Interrupt, times: int = 1) -> dict[str, Estimate | None]:
@@ -344,8 +360,8 @@ class Trainer:
         for name, bound in bounds.items():
             if bound is not None and not math.isfinite(bound.bits + bound.standard_error):
                 raise RunError(
-                    f"step {self.step}: the bound on {name} is {bound.bits}: the network's log-odds"
-                    " are not finite; try a smaller training.lr"
+                    f"step {self.step}: the bound on {name} is {bound.bits}: the network's output"
+                    " is not finite; try a smaller training.lr"
                 )
         return bounds
 
@@ -377,8 +393,7 @@ class Trainer:
         text = f", bound {results['bound']['train'][-1]:.3f} bits"
         if results["has_val"]:
             text += f" (val {results['bound']['val'][-1]:.3f})"
-        shares = [100 * results["proportions"][k][-1] for k in ("train", "val", "other")]
-        return text + ", train/val/other {:.1f}/{:.1f}/{:.1f}%".format(*shares)
+        return text + self.validator.measures.in_short(results)
 
     # ------------------------------------------------------------------------------- telling
 
@@ -412,17 +427,18 @@ class Trainer:
 
     def _new_results(self) -> dict:
         """The results.json of a run that has not begun."""
-        train, val = self.folder.train, self.folder.val
+        train, val, measures = self.folder.train, self.folder.val, self.validator.measures
         return {
             "status": "running",
+            "process": self.config.model.process,
             "length": self.length,
             "has_val": val is not None,
             "data": {
                 "train": {"lines": len(train), "sha256": train.sha256()},
                 "val": val and {"lines": len(val), "sha256": val.sha256()},
-                "val_lines_in_train": self.validator.val_lines_in_train,
+                **measures.about_data,
             },
-            "baselines": self.validator.baselines,
+            "baselines": measures.baselines,
             "losses": [],  # bits, one an epoch: the mean training loss
             "validated_epochs": [],  # the lists below have one entry for each of these
             "seconds": [],  # since the start
@@ -433,9 +449,10 @@ class Trainer:
                 "val_standard_error": [],
             },
             "final_bound": None,  # {"train": {"bits", "standard_error"}, "val": the same or None}
-            "proportions": {"train": [], "val": [], "other": []},
-            "distinct": [],
+            **measures.empty(),
             "examples_per_epoch": [],
+            **measures.last(None),
+            "samples_per_second": None,  # of the last validation
             "num_val_samples": self.training.num_val_samples,
             "best_epoch": None,
             "num_parameters": self.num_parameters,
@@ -457,6 +474,7 @@ class Trainer:
             "config": config_module.to_yaml(self.config),
             "sequence_length": self.length,
             "T": self.config.model.T,
+            "process_state": self.diffusion.process.state(),
             "reverse_model_source": source.text,
             "reverse_model_sha256": source.sha256,
             "weights": dict(self.diffusion.reverse_model.state_dict()),
@@ -502,6 +520,7 @@ class Trainer:
         text = config_module.to_yaml(self.config)
         write_atomically(self.results_dir / "config.yaml", text.encode())
         write_atomically(self.results_dir / "reverse_model.py", self.folder.source.text.encode())
+        metrics.write_all(self.results, self.results_dir)
 
     def write_results(self) -> None:
         if not self.processes.is_first:
@@ -511,50 +530,58 @@ class Trainer:
 
     def draw_progress(self) -> None:
         """Draw what results.json holds: both curves and the sample evolution."""
-        from . import plots  # here, because importing matplotlib takes half a second
-
         start = time.monotonic()
         results, folder = self.results, self.results_dir
         if not (self.processes.is_first and results["validated_epochs"]):
             return
         try:
-            plots.write_figure(plots.loss_curve(results), folder / "loss_curve.png")
-            plots.write_figure(plots.validation(results), folder / "validation.png")
-            frames = plots.sample_frames(
-                _bits(results["examples_per_epoch"]),
-                [f"epoch {epoch}" for epoch in results["validated_epochs"]],
-                "samples while training",
-                self.config.data.shape,
-            )
-            plots.write_gif(frames, folder / "sample_evolution_throughout_training.gif")
+            self.kind.draw_progress(results, self.config, self.folder.train, folder)
         except Exception as error:
             self.warn(f"the pictures could not be drawn: {type(error).__name__}: {error}")
         self._last_drawn = time.monotonic()
         self._seconds_per_drawing = self._last_drawn - start
 
-    def draw_reverse_process(self, interrupt: Interrupt) -> None:
-        """Draw reverse_process.gif: samples from noise to data, by all T steps."""
-        from . import plots
+    def write_report(self) -> None:
+        """Bring report.html up to date, with the pictures as they are."""
+        if not self.processes.is_first:
+            return
+        try:
+            self.kind.write_report(self.results, self.config, self.results_dir)
+        except Exception as error:
+            self.warn(f"report.html could not be written: {type(error).__name__}: {error}")
 
+    def _open_board(self) -> None:
+        if self.tensorboard:
+            from .tensorboard import Board
+
+            self.board = Board(self.results_dir, self.step)
+
+    def _show_on_board(self) -> None:
+        """The same for TensorBoard, with --tensorboard."""
+        if self.board:
+            frame = self.kind.draw_frame(self.results, self.config, self.folder.train)
+            self.board.add(self.results, self.averaged.reverse_model, frame, self.step)
+
+    def draw_reverse_process(self, interrupt: Interrupt) -> None:
+        """Draw reverse_process.gif: samples from noise to data, by all T steps; and what goes with it."""
         interrupt.poll()
         if not self.processes.is_first:
             return
-        numbers = torch.arange(PICTURE_SAMPLES, device=self.device)
-        noise = Noise(derive_seed(self.training.seed, PICTURE), numbers, self.length)
+        seed, train = derive_seed(self.training.seed, PICTURE), self.folder.train
         try:
-            times, states = trajectory(self.averaged, noise, poll=interrupt.poll)
-            frames = plots.sample_frames(
-                states, [f"t = {t}" for t in times], "from noise to samples", self.config.data.shape
+            self.kind.draw_model(
+                self.averaged, self.config, train, seed, self.results_dir, interrupt.poll
             )
-            plots.write_gif(frames, self.results_dir / "reverse_process.gif")
         except Interrupted:
             raise
         except Exception as error:
             self.warn(f"reverse_process.gif could not be drawn: {type(error).__name__}: {error}")
 
 
-def _bits(strings_per_frame: list[list[str]]) -> np.ndarray:
-    """Lists of strings of 0 and 1 -> (frames, strings, L) uint8."""
-    text = "".join(s for strings in strings_per_frame for s in strings).encode()
-    bits = np.frombuffer(text, np.uint8) - ord("0")
-    return bits.reshape(len(strings_per_frame), len(strings_per_frame[0]), -1)
+def _append(results: dict, measured: dict) -> None:
+    """Add each number in measured to the list of the same name in results."""
+    for name, value in measured.items():
+        if isinstance(value, dict):
+            _append(results[name], value)
+        else:
+            results[name].append(value)

@@ -6,11 +6,11 @@ import numpy as np
 import torch
 
 from .config import Config
-from .data import BitStrings, Membership, count_distinct
 from .diffusion import Diffusion
 from .distributed import Processes
-from .likelihood import Estimate, estimate_bound, independent_bits
+from .likelihood import Estimate, estimate_bound
 from .noise import derive_seed
+from .process import process_of
 from .sampling import sample
 
 # Streams of random numbers derived from the run's seed. The same noise serves every validation, so
@@ -19,38 +19,32 @@ TRAIN_SUBSET, VAL_SUBSET, BOUND_DRAWS, SAMPLES = range(1, 5)
 
 
 class Validator:
-    """Bounds on train and val, and the share of samples found in train, in val and in neither.
+    """Bounds on train and val, samples, and what the process has to say of these (measures).
 
     The work is shared out to all processes, and all of them know the outcome.
     """
 
     def __init__(
         self,
-        train: BitStrings,
-        val: BitStrings | None,
+        train,
+        val,
         config: Config,
         device: torch.device,
         processes: Processes,
     ):
         self.processes = processes
         self.config, self.device, self.length = config, device, train.length
-        self.train_members = Membership(train)
-        self.val_members = Membership(val) if val else None
         self.train_subset = self._subset(train, TRAIN_SUBSET)
         self.val_subset = self._subset(val, VAL_SUBSET) if val else None
-        self.val_lines_in_train = int(self.train_members.contains(val).sum()) if val else 0
-        self.baselines = {
-            "uniform": float(train.length),
-            "independent_train": independent_bits(train, train),
-            "independent_val": independent_bits(train, val) if val else None,
-        }
+        self.kind = process_of(config)
+        self.measures = self.kind.Measures(train, val, config, self.val_subset or self.train_subset)
 
-    def _subset(self, strings: BitStrings, stream: int) -> BitStrings:
+    def _subset(self, strings, stream: int):
         """A fixed random subset, as many as there are draws for."""
         size = min(len(strings), self.config.training.num_bound_draws)
         rng = np.random.default_rng(derive_seed(self.config.training.seed, stream))
         rows = np.sort(rng.choice(len(strings), size, replace=False))
-        return BitStrings(strings.packed[rows], strings.length)
+        return strings.part(rows)
 
     def bounds(
         self, diffusion: Diffusion, poll=lambda: None, times_draws: int = 1
@@ -60,7 +54,7 @@ class Validator:
         num_draws = -(-times_draws * training.num_bound_draws // self.processes.size)
         seed = derive_seed(training.seed, BOUND_DRAWS, *([rank] if rank else []))
 
-        def estimate(strings: BitStrings | None) -> tuple[int, Estimate] | None:
+        def estimate(strings) -> tuple[int, Estimate] | None:
             share = strings and strings.part(self.processes.share(len(strings)))
             if not share:
                 return None
@@ -71,35 +65,22 @@ class Validator:
         )
         return dict(zip(("train", "val"), map(_pooled, zip(*shares, strict=True)), strict=True))
 
-    def draw(self, diffusion: Diffusion, poll=lambda: None) -> BitStrings:
-        """num_val_samples strings from the model's exact law, always from the same noise."""
+    def draw(self, diffusion: Diffusion, poll=lambda: None):
+        """num_val_samples samples, always from the same noise."""
         training = self.config.training
         batches = sample(
             diffusion,
             self.length,
             self.processes.share(training.num_val_samples),
             derive_seed(training.seed, SAMPLES),
+            training.num_val_steps,
             batch_size=training.val_batch_size,
             device=self.device,
             poll=poll,
         )
-        shares = self.processes.gather(
-            lambda: [BitStrings.from_bits(x.byte().cpu().numpy()).packed for x in batches]
-        )
-        packed = [part for share in shares for part in share]
-        return BitStrings(np.concatenate(packed), self.length)
-
-    def proportions(self, samples: BitStrings) -> dict[str, float]:
-        """Shares of samples in train, in val (and not in train), in neither; and of distinct ones."""
-        in_train = self.train_members.contains(samples)
-        in_val = self.val_members.contains(samples) if self.val_members else np.zeros_like(in_train)
-        in_val &= ~in_train
-        return {
-            "train": float(in_train.mean()),
-            "val": float(in_val.mean()),
-            "other": float((~in_train & ~in_val).mean()),
-            "distinct": count_distinct(samples) / len(samples),
-        }
+        to_data = diffusion.process.to_data
+        shares = self.processes.gather(lambda: [self.kind.pack(to_data(x)) for x in batches])
+        return self.kind.join([part for share in shares for part in share], self.length)
 
 
 def _pooled(shares: tuple[tuple[int, Estimate] | None, ...]) -> Estimate | None:

@@ -183,6 +183,8 @@ def test_every_file_of_the_results_folder(trained):
         "config.yaml",
         "reverse_model.py",
         "results.json",
+        "metrics.jsonl",
+        "report.html",
         "loss_curve.png",
         "validation.png",
         "sample_evolution_throughout_training.gif",

@@ -423,7 +423,7 @@ def test_training_is_the_same_on_mapped_strings(tmp_path, monkeypatch):
         for _ in range(10):
             trainer.train_step()
         losses.append(torch.stack(trainer._pending))
-        shares.append(trainer.validator.proportions(trainer.validator.draw(trainer.averaged)))
+        shares.append(trainer.validator.measures.of(trainer.validator.draw(trainer.averaged)))
     assert losses[0].equal(losses[1])
     assert shares[0] == shares[1]
 

@@ -50,7 +50,11 @@ def test_example_network_works():
 
 @pytest.mark.parametrize("target", re.findall(r"\]\((?!http|#)([^)]+)\)", README))
 def test_links_lead_to_files(target):
-    assert (ROOT / target).is_file()
+    file, _, heading = target.partition("#")
+    assert (ROOT / file).is_file()
+    if heading:
+        titles = re.findall(r"^#+ (.+)$", (ROOT / file).read_text(), re.MULTILINE)
+        assert heading in [re.sub(r"[^\w-]", "", t.lower().replace(" ", "-")) for t in titles]
 
 
 @pytest.mark.parametrize("run_dir", re.findall(r"^\| `(runs/\w+)` \|", README, re.MULTILINE))

@@ -16,8 +16,11 @@ from bernoulli_diffusion import checkpoint, plots, trainer
 from bernoulli_diffusion.errors import RunError
 from bernoulli_diffusion.interrupt import Interrupted
 from bernoulli_diffusion.likelihood import Estimate
+from bernoulli_diffusion.noise import derive_seed
 from bernoulli_diffusion.run_folder import read_run_folder
+from bernoulli_diffusion.sampling import sample
 from bernoulli_diffusion.trainer import Trainer, new_results_dir
+from bernoulli_diffusion.validator import SAMPLES
 
 CPU = torch.device("cpu")
 TRAIN = [format(number, "04b") * 2 for number in range(16)]
@@ -524,10 +527,12 @@ def test_without_val_the_train_bound_decides(tmp_path):
 
 
 @pytest.mark.usefixtures("no_pictures")
-def test_it_learns(run_dir):
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_it_learns(run_dir, precision):
     """16 patterns of 4 bits, repeated: 4 bits. 8 without learning."""
     trained = make(
         run_dir,
+        f"training.precision={precision}",
         "training.epochs=400",
         "training.lr=0.01",
         "training.validate_every_n_epochs=200",
@@ -542,6 +547,17 @@ def test_it_learns(run_dir):
     told = results(trained)
     assert told["bound"]["train"][-1] < 5.2
     assert told["proportions"]["train"][-1] > 0.75
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_the_samples_of_a_validation(run_dir):
+    """num_val_steps network calls each, or the exact law: those that generate.py prints."""
+    for steps, expected in ((3, 3), ("null", None), (10**6, None)):
+        trained = make(run_dir, f"training.num_val_steps={steps}")
+        samples = trained.validator.draw(trained.averaged)
+        seed = derive_seed(trained.training.seed, SAMPLES)
+        (batch,) = sample(trained.averaged, trained.length, range(20), seed, expected)
+        assert samples.bits().tolist() == batch.tolist()
 
 
 def test_a_picture_that_cannot_be_drawn_ends_nothing(run_dir, monkeypatch, capsys):
