@@ -333,9 +333,9 @@ def tell_quality(kind, found, known: list[int], particles: int, arguments) -> No
     bits, sizes, ancestors = zip(*found, strict=True)
     tell(
         f"{len(found):,} {what}{'s' if len(found) > 1 else ''}: {span(known, '{:,}')} known"
-        f" {kind.UNITS}, which have -log2 p = {span(bits, '{:,.2f}')} under the model; effective sample size"
-        f" {span(sizes, '{:,.0f}')} of {particles:,} particles; {span(ancestors, '{:,}')} ancestors of"
-        f" {arguments.N:,} samples"
+        f" {kind.UNITS}, which have -log2 p = {span(bits, '{:,.2f}')} under the model; effective"
+        f" sample size {span(sizes, '{:,.0f}')} of {particles:,} particles;"
+        f" {span(ancestors, '{:,}')} ancestors of {arguments.N:,} samples"
     )
     for number, (cost, size, _) in enumerate(found):
         if not math.isfinite(cost):

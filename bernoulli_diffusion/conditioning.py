@@ -59,9 +59,9 @@ def run_particles(
     At CHECKS times, a run whose effective sample size has fallen below half of its particles is
     resampled (systematically) by the weights so far times the look-ahead: how probable the denoiser
     finds what was observed. Without it the evidence would come too late, at t = 0.
-    evidence: (G, L) log-odds in nats, or what evidence_of returns; numbers: (G,) the runs' numbers, 0 .. G - 1 by default. What a
-    run does is a function of seed, its number and its evidence alone. steps: as in sampling.walk; a
-    grid has another law.
+    evidence: (G, L) log-odds in nats, or what evidence_of returns; numbers: (G,) the runs' numbers,
+    0 .. G - 1 by default. What a run does is a function of seed, its number and its evidence alone.
+    steps: as in sampling.walk; a grid has another law.
     """
     process, T = diffusion.process, diffusion.T
     (G, L), P, device = evidence.shape[:2], particles, evidence.device

@@ -57,7 +57,8 @@ ZERO, ONE, BACKGROUND = 255, 30, 226  # grey levels; few of them keep GIFs sharp
 def loss_curve(results: dict, what: str = "strings of {:,} bits") -> Figure:
     """The bound on -log2 p(x) in bits per sample against epoch, with standard errors and baselines.
 
-    results is the content of results.json, what says with its length what the samples are. Values that are not finite are left out of the curves.
+    results is the content of results.json, what says with its length what the samples are. Values
+    that are not finite are left out of the curves.
     """
     epochs = _floats(results["validated_epochs"])  # (V,)
     bound = {name: _floats(values) for name, values in results["bound"].items()}  # (V,) or empty

@@ -73,7 +73,9 @@ def test_results(trained):
     assert results["process"] == "gaussian"
     assert len(results["energy_distance"]) == len(results["bound"]["val"]) == 3
     assert results["final_bound"]["val"]["standard_error"] > 0
-    assert results["bound"]["val"][0] == pytest.approx(-2.5, abs=1.5)  # two numbers of deviation 0.1
+    assert results["bound"]["val"][0] == pytest.approx(
+        -2.5, abs=1.5
+    )  # two numbers of deviation 0.1
     for name in PICTURES:
         assert (results_dir / name).stat().st_size > 1000, name
     lines = (results_dir / "metrics.jsonl").read_text().splitlines()
@@ -94,11 +96,13 @@ def test_numbers_of_other_sizes_are_drawn_too(tmp_path, D):
 
 
 def test_resume_goes_on_bit_for_bit(trained, tmp_path):
-    run_dir, results_dir = trained
+    _run_dir, results_dir = trained
     make_run(tmp_path / "run")
     # the schedule of the learning rate knows the last epoch, so it is stopped by patience of time
     first = succeed(ROOT / "train.py", "run", "--set", "training.max_minutes=0.00001", cwd=tmp_path)
-    succeed(ROOT / "train.py", "run", "--resume", "--set", "training.max_minutes=null", cwd=tmp_path)
+    succeed(
+        ROOT / "train.py", "run", "--resume", "--set", "training.max_minutes=null", cwd=tmp_path
+    )
     a, b = (
         torch.load(folder / "checkpoints" / "model_epoch_4.pt", weights_only=True)
         for folder in (results_dir, tmp_path / first.strip())

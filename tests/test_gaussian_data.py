@@ -103,7 +103,7 @@ def test_dequantized_numbers_are_uniform_and_counted_in_the_scale(tmp_path):
     assert vectors.deviation**2 == pytest.approx([16 / 12])
     x = vectors.dequantized()
     rest = x - vectors.values
-    assert 0 <= rest.min()
+    assert rest.min() >= 0
     assert rest.max() <= 1
     assert abs(np.histogram(rest, 10, (0, 1))[0] - 2000).max() < 4.5 * 43
     assert np.array_equal(x[7:9], vectors.dequantized(slice(7, 9)))
@@ -169,12 +169,10 @@ def test_energy_distance_is_at_its_floor_for_the_same_law_and_above_for_another(
         val = vectors(rng.normal(size=(600, 2)), like=train)
         measures = gaussian.Measures(train, val, config, val)
         floors.append(measures.about_data["energy_floor"])
-    same = [
-        measures.of(rng.normal(size=(800, 2)))["energy_distance"] for _ in range(20)
-    ]
+    same = [measures.of(rng.normal(size=(800, 2)))["energy_distance"] for _ in range(20)]
     assert np.mean(same) == pytest.approx(floors[-1], rel=0.35)
     assert np.mean(np.array(same) > measures.about_data["energy_floor_high"]) <= 0.2
-    shifted = measures.of(rng.normal(size=(800, 2)) + [0.3, 0])["energy_distance"]
+    shifted = measures.of([*rng.normal(size=(800, 2)), 0.3, 0])["energy_distance"]
     assert shifted > 2 * measures.about_data["energy_floor_high"]
 
 
@@ -210,12 +208,12 @@ def test_ramp_is_the_minimum_of_two_uniforms():
 def test_spirals_lie_on_their_curves():
     train, _ = datasets.spiral()
     radius = np.hypot(*train.T)
-    assert 0.25 <= radius.min()
+    assert radius.min() >= 0.25
     assert radius.max() <= 1.05
     angle = np.arctan2(train[:, 1], train[:, 0]) % (2 * np.pi)
     u = np.stack([(angle + 2 * np.pi * turn) / (3 * np.pi) for turn in (0, 1)])
     v = (radius - 0.25 - 0.65 * u) / 0.15
-    assert ((-1e-9 <= v) & (v <= 1 + 1e-9) & (u <= 1)).any(axis=0).all()
+    assert ((v >= -1e-9) & (v <= 1 + 1e-9) & (u <= 1)).any(axis=0).all()
     train, _ = datasets.swiss_roll()
     radius, angle = 10 * np.hypot(*train.T), np.arctan2(train[:, 1], train[:, 0])
     off = np.abs((radius - angle + np.pi) % (2 * np.pi) - np.pi)  # noise 0.1 along the radius
@@ -230,7 +228,9 @@ def test_n_gaussians_are_on_the_circle():
 
 
 def test_numbers_are_written_so_that_they_can_be_read(tmp_path, capsys):
-    assert datasets.main(["ramp", str(tmp_path / "r"), "--dimensions", "2", "--num-train", "9"]) == 0
+    assert (
+        datasets.main(["ramp", str(tmp_path / "r"), "--dimensions", "2", "--num-train", "9"]) == 0
+    )
     assert "model.process: gaussian" in capsys.readouterr().err
     assert read_real_vectors(tmp_path / "r" / "train.txt").values.shape == (9, 2)
     assert datasets.main(["n_gaussians", str(tmp_path / "n"), "--deviation", "-1"]) == 2

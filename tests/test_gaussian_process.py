@@ -238,7 +238,9 @@ def test_control_is_put_back_as_its_mean():
 def test_oracle_reaches_the_entropy_up_to_the_steps(schedule):
     """The gap shrinks with T, and the bound is never below the entropy."""
     x_0, gaps = draw(40_000), []
-    cost = -torch.distributions.MultivariateNormal(torch.zeros(2).double(), C).log_prob(x_0.double())
+    cost = -torch.distributions.MultivariateNormal(torch.zeros(2).double(), C).log_prob(
+        x_0.double()
+    )
     cost = cost.mean().item() / math.log(2)  # of these very samples; its mean is the entropy
     assert abs(cost - entropy(C)) < 0.03
     for T in (20, 400):
