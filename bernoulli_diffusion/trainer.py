@@ -214,6 +214,9 @@ class Trainer:
         what the stopped one would have done.
         """
         while True:
+            signal, self.now = self.processes.greatest(interrupt.number, self.seconds())
+            if signal:
+                raise Interrupted(int(signal))
             reason = self._reason_to_stop()
             if self._is_due(self.training.validate_every_n_epochs) or reason:
                 if self.epochs_done not in self.results["validated_epochs"]:
@@ -229,9 +232,6 @@ class Trainer:
             self.train_step()
             if self.step % FLUSH_EVERY == 0:
                 self.look_at_losses()
-            signal, self.now = self.processes.greatest(interrupt.number, self.seconds())
-            if signal:
-                raise Interrupted(int(signal))
 
     @property
     def is_finished(self) -> bool:
