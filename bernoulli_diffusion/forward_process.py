@@ -20,7 +20,7 @@ CERTAIN = 1e30  # stands for log((1 + alpha_0) / (1 - alpha_0)), infinite: x_0 t
 # Beyond it a step's divergence is flat or, at r = 0, a straight line.
 STEEPEST = 64.0
 
-CACHED_ELEMENTS = 1 << 17  # of float32: a few such tensors stay in a core's cache
+CACHED_ELEMENTS = 1 << 18  # of float32: a few such tensors stay in a core's cache
 
 
 def signs(x: Tensor) -> Tensor:
