@@ -330,6 +330,7 @@ def test_checkpoints_in_the_middle_of_an_epoch(whole, run_dir, monkeypatch):
             start(run_dir, always).train()
     results_dir = find_results_dir(run_dir)
     assert names(results_dir) == {
+        "model_epoch_0.pt",
         "model_epoch_1.pt",
         "model_epoch_1_step_6.pt",
     }
