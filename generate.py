@@ -8,7 +8,15 @@ from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
-from bernoulli_diffusion.command_line import ArgumentParser, count, output_file, positive, run, tell
+from bernoulli_diffusion.command_line import (
+    ArgumentParser,
+    count,
+    output_file,
+    positive,
+    positive_number,
+    run,
+    tell,
+)
 
 PARTICLES = 256
 FEW = 16  # an effective sample size below this makes for few different answers
@@ -33,17 +41,6 @@ def probability_of_flips(text: str) -> float:
     if not 0 <= p <= 0.5:
         raise argparse.ArgumentTypeError(f"expected a number from 0 to 0.5, found {text!r}")
     return p
-
-
-def deviation(text: str) -> float:
-    """A number > 0."""
-    try:
-        s = float(text)
-    except ValueError:
-        s = math.nan
-    if not 0 < s < math.inf:
-        raise argparse.ArgumentTypeError(f"expected a number above 0, found {text!r}")
-    return s
 
 
 def parse_arguments():
@@ -131,7 +128,7 @@ def parse_arguments():
     )
     ask.add_argument(
         "--noise-std",
-        type=deviation,
+        type=positive_number,
         metavar="s",
         help="with --denoise, of real numbers: noise of this standard deviation was added to each",
     )

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import math
 import os
 import signal
 import sys
@@ -54,6 +55,17 @@ def output_file(text: str) -> Path:
 
 def positive(text: str) -> int:
     return count(text, least=1)
+
+
+def positive_number(text: str) -> float:
+    """A number > 0."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a number above 0, found {text!r}")
+    return number
 
 
 def run(main) -> int:

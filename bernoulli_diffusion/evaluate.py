@@ -1,13 +1,12 @@
 """How probable strings are under a model: python -m bernoulli_diffusion.evaluate CHECKPOINT FILE"""
 
-import argparse
 import json
 import math
 import shlex
 import sys
 from pathlib import Path
 
-from .command_line import ArgumentParser, count, output_file, positive, run
+from .command_line import ArgumentParser, count, output_file, positive, positive_number, run
 
 MAX_EXACT_LENGTH = 12
 HEATMAP_LINES = 40
@@ -16,17 +15,6 @@ DESCRIPTION = """\
 Print, as one JSON object, how many bits a trained model needs for the strings of FILE: the
 variational bound on -log2 p(x), its standard error, and what fair and independent bits would need.
 --particles adds the likelihood itself, which is tighter and costs more."""
-
-
-def positive_number(text: str) -> float:
-    """A number > 0."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not 0 < number < math.inf:
-        raise argparse.ArgumentTypeError(f"expected a number above 0, found {text!r}")
-    return number
 
 
 def parse_arguments():
