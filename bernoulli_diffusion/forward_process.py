@@ -16,11 +16,13 @@ from .diffusion import times_from_uniform
 
 CERTAIN = 1e30  # stands for log((1 + alpha_0) / (1 - alpha_0)), infinite: x_0 tells itself
 
-# The sigmoid of such log-odds, and of these plus evidence, is a float32 number with all its digits.
-# Beyond it a step's divergence is flat or, at r = 0, a straight line.
-STEEPEST = 64.0
+LOG2_E = 1 / math.log(2)  # bits in a nat
 
-CACHED_ELEMENTS = 1 << 18  # of float32: a few such tensors stay in a core's cache
+# 2 to this power, and times any odds of the process, is a float32 number. Where the log-odds, in bits,
+# are larger, a step's divergence is flat or, at r = 0, a straight line.
+STEEPEST = 92.0
+
+CACHED_ELEMENTS = 1 << 17  # of float32: a few such tensors stay in a core's cache
 
 
 def signs(x: Tensor) -> Tensor:
@@ -148,11 +150,14 @@ class BernoulliProcess:
         # x_r is x_0 with this probability, if x_t is and if it is not
         stays = (1 - half_beta * (1 - alpha_r) / (1 + alpha_t)).float()
         returns = (half_beta * (1 + alpha_r) / (1 - alpha_t)).float()
-        lambda_t, lambda_r, is_end = self.evidence[t], self.evidence[r], r == 0
+        # the odds that a bit of x_t, and of x_r, is wrong: exp(-lambda)
+        odds_t, odds_r = (1 - alpha_t) / (1 + alpha_t), (1 - alpha_r) / (1 + alpha_r)
+        is_end = r == 0
         # if x_r is not x_0, which at r = 0 cannot be: any number will do
-        lambda_wrong = lambda_r.masked_fill(is_end, 0)
-        rows = torch.stack([stays, returns, lambda_t, lambda_r, lambda_wrong, is_end.float()], 1)
-        return _StepDivergence.apply(logits, x_0, x_t, rows[:, :, None]) / math.log(2)
+        odds_wrong = 1 / odds_r.masked_fill(is_end, 1)
+        odds = [odds_t, 1 / odds_t, odds_r, odds_wrong]
+        rows = torch.stack([stays, returns, *(o.float() for o in odds), is_end.float()], dim=1)
+        return _StepDivergence.apply(logits, x_0, x_t, rows[:, :, None])
 
     def times(self, u: Tensor) -> tuple[Tensor, Tensor]:
         """Times and their probabilities; see times_from_uniform."""
@@ -287,21 +292,24 @@ def _log_mixture(lost: Tensor, alpha: Tensor, agreement: Tensor) -> Tensor:
 
 
 class _StepDivergence(torch.autograd.Function):
-    """step_divergence in nats, and its gradient from the same three sigmoids.
+    """step_divergence, and its gradient from the same three probabilities.
 
-    rows: (B, 6, 1), the numbers of step_divergence that belong to a row and not to a bit.
+    rows: (B, 7, 1), the numbers of step_divergence that belong to a row and not to a bit.
     """
 
     @staticmethod
     def forward(ctx, logits, x_0, x_t, rows):
-        # On a CPU a block of rows at a time: what is computed on the way stays in the cache.
-        block = max(1, CACHED_ELEMENTS // logits.shape[1]) if logits.is_cpu else len(logits)
-        nats, gradient = logits.new_empty(len(logits)), torch.empty_like(logits)
-        everything = (logits, x_0, x_t, rows, nats, gradient)
+        # On a CPU a block of rows at a time, all in the same memory, which stays in the cache.
+        block = len(logits)
+        if logits.is_cpu:
+            block = min(block, max(1, CACHED_ELEMENTS // logits.shape[1]))
+        scratch = logits.new_empty(6, block, logits.shape[1])
+        divergence, gradient = logits.new_empty(len(logits)), torch.empty_like(logits)
+        everything = (logits, x_0, x_t, rows, divergence, gradient)
         for part in zip(*(tensor.split(block) for tensor in everything), strict=True):
-            _divergence_and_gradient(*part)
+            _divergence_and_gradient(*part, scratch[:, : len(part[0])])
         ctx.save_for_backward(gradient)
-        return nats
+        return divergence
 
     @staticmethod
     @once_differentiable
@@ -310,20 +318,30 @@ class _StepDivergence(torch.autograd.Function):
         return gradient * grad_output[:, None], None, None, None
 
 
-def _divergence_and_gradient(logits, x_0, x_t, rows, nats, gradient) -> None:
-    """Writes nats (B,) and gradient (B, L)."""
-    stays, returns, lambda_t, lambda_r, lambda_wrong, is_end = rows.unbind(dim=1)  # (B, 1) each
-    half_s_0 = x_0 - 0.5
-    wrong = (x_t - x_0).abs_()  # (B, L) 1 where x_t is not x_0
-    right_next = (wrong * (returns - stays)).add_(stays)  # q(x_r = x_0 | x_t, x_0)
-    margin = (half_s_0 * logits).mul_(2)  # s_0 logits: how much the others speak for the truth
-    m = margin.clamp_min(-STEEPEST)
-    beyond = torch.sub(m, margin, out=margin).sum(dim=1)
-    now = wrong.mul_(-2 * lambda_t).add_(lambda_t).add_(m).sigmoid_()  # P(x_0 | x_t)
-    if_right = (m + lambda_r).sigmoid_()  # P(x_0 | x_r), if x_r is x_0
-    if_wrong = m.sub_(lambda_wrong).sigmoid_()  # and if it is not
-    next = torch.lerp(if_wrong, if_right, right_next)
-    torch.mul(now.sub(next), half_s_0, out=gradient).mul_(2)
-    log_next = torch.lerp(if_wrong.log_(), if_right.log_(), right_next, out=next)
-    torch.sum(log_next.sub_(now.log_()), dim=1, out=nats)
-    nats.addcmul_(beyond, is_end[:, 0])
+def _divergence_and_gradient(logits, x_0, x_t, rows, divergence, gradient, scratch) -> None:
+    """Writes divergence (B,) and gradient (B, L). scratch: (6, B, L).
+
+    With the odds against the truth, P(x_0 | x_.) = 1 / (1 + odds): one power of 2 serves all three.
+    """
+    stays, returns, odds_t, odds_t_wrong, odds_r, odds_r_wrong, is_end = rows.unbind(1)  # (B, 1)
+    wrong, right_next, against, others, if_right, later = scratch.unbind()  # (B, L)
+    torch.sub(x_t, x_0, out=wrong).abs_()  # 1 where x_t is not x_0
+    torch.mul(wrong, returns - stays, out=right_next).add_(stays)  # q(x_r = x_0 | x_t, x_0)
+    # exp2 is several times as fast as exp, so everything is in bits: this is -s_0 log2(e)
+    torch.mul(x_0, -2 * LOG2_E, out=against).add_(LOG2_E)
+    log_odds = torch.mul(against, logits, out=gradient)  # how much the others speak against x_0
+    torch.clamp_max(log_odds, STEEPEST, out=others)
+    beyond = log_odds.sub_(others).sum(dim=1)
+    others.exp2_()
+    now = wrong.mul_(odds_t_wrong - odds_t).add_(odds_t).mul_(others)
+    torch.mul(others, odds_r, out=if_right)
+    if_wrong = others.mul_(odds_r_wrong)
+    torch.lerp(
+        torch.log1p(if_wrong, out=later), torch.log1p(if_right, out=gradient), right_next, out=later
+    )
+    torch.sum(torch.log1p(now, out=gradient).sub_(later), dim=1, out=divergence)
+    divergence.mul_(LOG2_E).addcmul_(beyond, is_end[:, 0])
+    for odds in (now, if_right, if_wrong):
+        odds.add_(1).reciprocal_()
+    torch.lerp(if_wrong, if_right, right_next, out=later)
+    torch.mul(later.sub_(now), against, out=gradient)

@@ -24,8 +24,8 @@ def _shift_right(z: Tensor, bits: int) -> Tensor:
     return (z >> bits) & (2 ** (64 - bits) - 1)  # >> on int64 copies the sign bit
 
 
-def mix(z: Tensor) -> Tensor:
-    """SplitMix64's output function on int64 tensors (arithmetic modulo 2^64)."""
+def mix(z):
+    """SplitMix64's output function, modulo 2^64, on int64 tensors or on an int."""
     z = (z ^ _shift_right(z, 30)) * MIX_1
     z = (z ^ _shift_right(z, 27)) * MIX_2
     return z ^ _shift_right(z, 31)
@@ -33,10 +33,10 @@ def mix(z: Tensor) -> Tensor:
 
 def derive_seed(*parts: int) -> int:
     """One 63-bit seed from several numbers, such as (seed, epoch)."""
-    z = torch.zeros((), dtype=torch.int64)
+    z = 0
     for part in parts:
-        z = mix(z + GOLDEN + _signed(part))
-    return int(z) & (2**63 - 1)
+        z = mix(z + GOLDEN + part)
+    return z & (2**63 - 1)
 
 
 def _to_uniform(z: Tensor) -> Tensor:
