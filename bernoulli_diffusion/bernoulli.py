@@ -35,6 +35,7 @@ MISSED = " and the val share are"  # without val.txt
 NEEDED = "one string of 0 and 1 a line"  # in train.txt
 SURPRISING = 1  # bits a unit; 20 more than that, and it is all but impossible
 PICTURE_SAMPLES = 36
+PICTURE_STEPS = 60  # network calls
 COUNTED_BYTES = 1 << 24  # of packed strings; more would take long to count the distinct ones among
 
 
@@ -227,9 +228,11 @@ def data_warnings(measures: Measures, train_txt: Path, val_lines: int) -> list[s
 
 
 def draw_model(diffusion, config: Config, train: BitStrings, seed: int, folder: Path, poll) -> None:
-    """reverse_process.gif: samples from noise to data, by all T steps."""
+    """reverse_process.gif: samples from noise to data, a frame for each of their steps."""
     gif = folder / "reverse_process.gif"
-    draw_trajectory(diffusion, train.length, config, PICTURE_SAMPLES, seed, None, gif, poll)
+    draw_trajectory(
+        diffusion, train.length, config, PICTURE_SAMPLES, seed, PICTURE_STEPS, gif, poll
+    )
 
 
 def draw_trajectory(

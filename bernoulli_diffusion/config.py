@@ -120,11 +120,11 @@ class TrainingConfig:
         1000, "strings generated at each validation", least=1, most=10_000_000
     )
     num_val_steps: int | None = setting(
-        32, "network calls behind each of these; null: the model's exact law, slower", least=1
+        24, "network calls behind each of these; null: the model's exact law, slower", least=1
     )
     val_batch_size: int = setting(1000, "strings generated at a time", least=1, most=10_000_000)
     num_bound_draws: int = setting(
-        4096, "least number of (string, t) draws behind each validation bound", least=2, most=10**9
+        2048, "least number of (string, t) draws behind each validation bound", least=2, most=10**9
     )
     patience: int | None = setting(
         None, "stop after this many validations without a better validation bound", least=1

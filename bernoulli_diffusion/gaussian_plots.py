@@ -7,7 +7,9 @@ draws random numbers or changes a global setting.
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
+from matplotlib.patches import StepPatch
 
 from . import plots
 from .plots import MUTED, TRAIN, VAL, evenly_spaced
@@ -152,19 +154,37 @@ def _show(axes: Axes, x: np.ndarray, data: np.ndarray, shape, most=MAX_IMAGES, s
         axes.imshow(picture, cmap="gray_r", vmin=0, vmax=1, interpolation="nearest")
         axes.set_axis_off()
     elif D == 1:
-        low, high = _limits(data)[:, 0]
-        bins = np.linspace(low, high, BINS + 1)
-        axes.hist(x[:, 0], bins=bins, density=True, color=TRAIN, alpha=0.8)
+        _bars(axes, x, data)
         axes.set_yticks([])
     else:
-        limits = _limits(data[:, :2])
-        axes.scatter(x[:, 0], x[:, 1], s=3 if small else 5, color=TRAIN, alpha=0.6, linewidths=0)
-        axes.set_xlim(limits[:, 0])
-        axes.set_ylim(limits[:, 1])
-        axes.set_aspect("equal")
-        if D > 2:
-            axes.set_xlabel(f"number 1 of {D:,}")
-            axes.set_ylabel("number 2")
+        _scatter(axes, x, 3 if small else 5)
+        _set_range(axes, data)
+
+
+def _bars(axes: Axes, x: np.ndarray, data: np.ndarray) -> StepPatch:
+    """A histogram of x (N, 1) over the range of data."""
+    return axes.stairs(*_density_of(x, data), fill=True, color=TRAIN, alpha=0.8)
+
+
+def _density_of(x: np.ndarray, data: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Heights and edges of a histogram over the range of data of x (N, 1), some of it maybe outside."""
+    counts, edges = np.histogram(x, np.linspace(*_limits(data)[:, 0], BINS + 1))
+    return counts / (len(x) * np.diff(edges)), edges
+
+
+def _scatter(axes: Axes, x: np.ndarray, size: float = 5) -> PathCollection:
+    return axes.scatter(x[:, 0], x[:, 1], s=size, color=TRAIN, alpha=0.6, linewidths=0)
+
+
+def _set_range(axes: Axes, data: np.ndarray) -> None:
+    """What a scatter plot shows, and what of it where there are more numbers than two."""
+    limits = _limits(data[:, :2])
+    axes.set_xlim(limits[:, 0])
+    axes.set_ylim(limits[:, 1])
+    axes.set_aspect("equal")
+    if data.shape[1] > 2:
+        axes.set_xlabel(f"number 1 of {data.shape[1]:,}")
+        axes.set_ylabel("number 2")
 
 
 def _levels(x: np.ndarray, data: np.ndarray) -> np.ndarray:
@@ -202,24 +222,38 @@ def sample_frames(
         levels = np.round(_levels(states, around) * 15) / 15
         return plots.sample_frames(levels, labels, title, shape, "dark is large")
     figure, [axes] = _panels(1, width=4.8, height=4.8)
+    _behind(axes, around, data is not None)
+    moving = _scatter(axes, states[0]) if states.shape[2] > 1 else _bars(axes, states[0], around)
+    title_text = axes.set_title(
+        max((f"{title} · {label}" for label in labels), key=len), fontsize=11
+    )
+    for artist in (moving, title_text):
+        artist.set_animated(True)  # not part of the background, which is drawn once
+    figure.canvas.draw()
+    background = figure.canvas.copy_from_bbox(figure.bbox)
     frames = []
     for x, label in zip(states, labels, strict=True):
-        axes.clear()
-        _behind(axes, data, x.shape[1])
-        _show(axes, x, around, shape)
-        axes.set_title(f"{title} · {label}", fontsize=11)
-        figure.canvas.draw()
+        figure.canvas.restore_region(background)
+        title_text.set_text(f"{title} · {label}")
+        if states.shape[2] > 1:
+            moving.set_offsets(x[:, :2])
+        else:
+            moving.set_data(_density_of(x, around)[0])
+        for artist in (moving, title_text):
+            axes.draw_artist(artist)
         frames.append(np.asarray(figure.canvas.buffer_rgba())[..., :3].copy())
     return np.stack(frames)
 
 
-def _behind(axes: Axes, data: np.ndarray | None, D: int) -> None:
-    if data is None:
-        return
-    if D == 1:
-        low, high = _limits(data)[:, 0]
-        bins = np.linspace(low, high, BINS + 1)
-        height, _, _ = axes.hist(data[:, 0], bins=bins, density=True, color=MUTED, alpha=0.4)
+def _behind(axes: Axes, data: np.ndarray, is_drawn: bool) -> None:
+    """The range of data, and data themselves in grey if they are to be seen."""
+    if data.shape[1] == 1:
+        height, edges = _density_of(data, data)
         axes.set_ylim(0, 1.6 * height.max())
-    else:
+        axes.set_yticks([])
+        if is_drawn:
+            axes.stairs(height, edges, fill=True, color=MUTED, alpha=0.4)
+        return
+    _set_range(axes, data)
+    if is_drawn:
         axes.scatter(data[:, 0], data[:, 1], s=3, color=MUTED, alpha=0.25, linewidths=0)

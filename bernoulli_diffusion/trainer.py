@@ -563,7 +563,7 @@ class Trainer:
             self.board.add(self.results, self.averaged.reverse_model, frame, self.step)
 
     def draw_reverse_process(self, interrupt: Interrupt) -> None:
-        """Draw reverse_process.gif: samples from noise to data, by all T steps; and what goes with it."""
+        """Draw reverse_process.gif: samples from noise to data; and what goes with it."""
         interrupt.poll()
         if not self.processes.is_first:
             return
