@@ -34,8 +34,20 @@ class Processes:
 
     def parallel(self, model: nn.Module, length: int) -> nn.Module:
         """model with its gradients averaged over all processes, which start from equal weights."""
-        unused = _has_unused_parameters(model, length)
-        return nn.parallel.DistributedDataParallel(model, find_unused_parameters=unused)
+        return nn.parallel.DistributedDataParallel(
+            model,
+            find_unused_parameters=_has_unused_parameters(model, length),
+            bucket_cap_mb=25,  # by default the first of these is small, and small networks take two
+            gradient_as_bucket_view=True,
+            broadcast_buffers=False,  # see share_buffers
+        )
+
+    def share_buffers(self, model: nn.Module) -> None:
+        """Running statistics as the first process has them; in training no process needs the others'."""
+        if self.size > 1:
+            with _telling_loss_of_contact():
+                for buffer in model.buffers():
+                    dist.broadcast(buffer, 0)
 
     def mean(self, values: torch.Tensor) -> torch.Tensor:
         """The mean over the processes, element by element."""

@@ -356,6 +356,7 @@ class Trainer:
         self._report()
 
     def _measure_bounds(self, interrupt: Interrupt, times: int = 1) -> dict[str, Estimate | None]:
+        self.processes.share_buffers(self.averaged.reverse_model)
         bounds = self.validator.bounds(self.averaged, interrupt.poll, times)
         for name, bound in bounds.items():
             if bound is not None and not math.isfinite(bound.bits + bound.standard_error):
