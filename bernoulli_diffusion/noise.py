@@ -20,11 +20,11 @@ MIX_1 = _signed(0xBF58476D1CE4E5B9)
 MIX_2 = _signed(0x94D049BB133111EB)
 
 
-def _shift_right(z: Tensor, bits: int) -> Tensor:
+def _shift_right(z: Tensor | int, bits: int) -> Tensor | int:
     return (z >> bits) & (2 ** (64 - bits) - 1)  # >> on int64 copies the sign bit
 
 
-def mix(z):
+def mix(z: Tensor | int) -> Tensor | int:
     """SplitMix64's output function, modulo 2^64, on int64 tensors or on an int."""
     z = (z ^ _shift_right(z, 30)) * MIX_1
     z = (z ^ _shift_right(z, 27)) * MIX_2
