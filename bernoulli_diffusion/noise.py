@@ -44,18 +44,27 @@ def _to_uniform(z: Tensor) -> Tensor:
     return ((z >> 41) + (2**22 + 0.5)) * 2.0**-23
 
 
+def seed_torch(seed: int, device: torch.device) -> None:
+    """Seed torch's random state on a device. torch.manual_seed does so on all there might be: 0.3 ms."""
+    if device.type == "cpu":
+        torch.default_generator.manual_seed(seed)
+    else:
+        torch.manual_seed(seed)
+
+
 def rand_like(x: Tensor) -> Tensor:
     """torch.rand_like(x) for float32, seeded by torch's random state, at a third of the time on a CPU.
 
     torch's generator for the CPU (Mersenne twister) makes one number at a time on one core; for
-    a batch of long strings that costs as much as a layer of the network.
+    a batch of long strings that costs as much as a layer of the network. Never 0 or 1.
     """
     if x.device.type != "cpu":
         return torch.rand_like(x)
     seed = torch.randint(2**63 - 1, ()).item()
     pairs = np.random.SFC64(seed).random_raw(-(-x.numel() // 2))  # 64 random bits each
-    whole = torch.from_numpy(pairs.view(np.int32))[: x.numel()].view(x.shape)
-    return whole.float().mul_(2.0**-32).add_(0.5)
+    bits = torch.from_numpy(pairs.view(np.int32))[: x.numel()].view(x.shape)
+    bits.bitwise_and_(0x7FFFFF).bitwise_or_(0x3F800000)  # a float32 in [1, 2) with 23 random bits
+    return bits.view(torch.float32).sub_(1 - 2.0**-24)  # in the middle of their cell
 
 
 class Noise:

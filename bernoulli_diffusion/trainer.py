@@ -25,7 +25,7 @@ from .errors import RunError, printable
 from .files import lock, remove_stray_temporaries, write_atomically
 from .interrupt import Interrupt, Interrupted
 from .likelihood import Estimate
-from .noise import derive_seed
+from .noise import derive_seed, seed_torch
 from .process import process_of
 from .run_folder import RunFolder
 from .validator import Validator
@@ -268,7 +268,7 @@ class Trainer:
         """One gradient step. All its random numbers are a function of (seed, step)."""
         processes = self.processes
         own = [processes.rank] if processes.rank else []  # numbers of its own for each process
-        torch.manual_seed(derive_seed(self.training.seed, STEP, self.step, *own))
+        seed_torch(derive_seed(self.training.seed, STEP, self.step, *own), self.device)
         model = self.diffusion.reverse_model
         self._set_learning_rate(self.step)
         x_0 = self.batches.batch(self.step)  # (B, L)

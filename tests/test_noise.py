@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from bernoulli_diffusion import noise as noise_module
-from bernoulli_diffusion.noise import GOLDEN, Noise, derive_seed, mix
+from bernoulli_diffusion.noise import GOLDEN, Noise, derive_seed, mix, rand_like, seed_torch
 
 Z_LIMIT = 4.5  # two-sided 7e-6; seeds are fixed, so a failure is a change of the code, not bad luck
 MASK = 2**64 - 1
@@ -117,6 +117,35 @@ def test_uniform_is_uniform(seed):
     for bit in range(23):
         ones = ((cells >> bit) & 1).double().mean()
         assert abs(ones - 0.5) < Z_LIMIT * 0.5 / math.sqrt(n)
+
+
+def seeded_rand_like(seed: int, shape: tuple[int, ...]) -> torch.Tensor:
+    seed_torch(seed, torch.device("cpu"))
+    return rand_like(torch.zeros(shape))
+
+
+def test_rand_like_is_uniform_inside_of_0_and_1():
+    """The same cells as Noise's; odd and even positions, made from halves of one number, too."""
+    u = seeded_rand_like(1, (501, 2001)).double().flatten()
+    odd = u * 2**24
+    assert (odd == odd.round()).all()
+    assert (odd % 2 == 1).all()
+    n = len(u)
+    assert abs(u.mean() - 0.5) < Z_LIMIT * math.sqrt(1 / 12 / n)
+    assert abs((u - 0.5).square().mean() - 1 / 12) < Z_LIMIT * math.sqrt(1 / 180 / n)
+    bins = torch.full((1000,), 1e-3, dtype=torch.float64)
+    assert abs(exact.chi_square_z((u * 1000).long(), bins)) < Z_LIMIT
+    assert abs(correlation_z(u[: n - 1 : 2], u[1::2])) < Z_LIMIT
+    assert abs(correlation_z(u[:-2], u[2:])) < Z_LIMIT
+
+
+def test_rand_like_is_a_function_of_torchs_random_state():
+    assert seeded_rand_like(1, (3, 5)).equal(seeded_rand_like(1, (3, 5)))
+    assert not seeded_rand_like(1, (3, 5)).equal(seeded_rand_like(2, (3, 5)))
+    seed_torch(7, torch.device("cpu"))
+    drawn = torch.rand(5)
+    torch.manual_seed(7)
+    assert torch.rand(5).equal(drawn)
 
 
 @pytest.mark.parametrize("by", ["row", "step", "bit", "seed"])
