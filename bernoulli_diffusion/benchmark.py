@@ -260,7 +260,7 @@ def add_papers_gradient(trainer: Trainer, x_0: Tensor, times: range) -> None:
 
 def papers_step(trainer: Trainer, x_0: Tensor) -> None:
     """A gradient step on the whole bound, all T terms of it (Sohl-Dickstein et al. 2015, eq. 14)."""
-    trainer.optimizer.zero_grad(set_to_none=True)
+    trainer.optimizer.zero_grad()
     add_papers_gradient(trainer, x_0, range(1, trainer.diffusion.T + 1))
     trainer.optimizer.step()
 

@@ -105,7 +105,7 @@ def _find_problem(saved: dict, trainer: Trainer) -> str | None:
 
 def _is_optimizer_state(state, trainer: Trainer) -> bool:
     """Whether state holds AdamW's two moments and step of some of the parameters."""
-    parameters = trainer.optimizer.param_groups[0]["params"]
+    parameters = trainer.optimizer.parameters
     if type(state) is not dict or not state.keys() <= set(range(len(parameters))):
         return False
     for index, entry in state.items():

@@ -26,6 +26,7 @@ from .files import lock, remove_stray_temporaries, write_atomically
 from .interrupt import Interrupt, Interrupted
 from .likelihood import Estimate
 from .noise import derive_seed, seed_torch
+from .optimizer import AdamW
 from .process import process_of
 from .run_folder import RunFolder
 from .validator import Validator
@@ -88,11 +89,10 @@ class Trainer:
         self.together = self.diffusion  # the same, with gradients averaged over processes
         if processes.size > 1:
             self.together = Diffusion(process, processes.parallel(model, self.length))
-        self.optimizer = torch.optim.AdamW(
-            [p for p in model.parameters() if p.requires_grad],
+        self.optimizer = AdamW(
+            (p for p in model.parameters() if p.requires_grad),
             lr=self.training.lr,
             weight_decay=self.training.weight_decay,
-            fused=device.type in ("cpu", "cuda"),
         )
         order_seed = derive_seed(self.training.seed, ORDER)
         shard = processes.rank, processes.size
@@ -124,12 +124,10 @@ class Trainer:
         self.results_dir = path.parent.parent
         for diffusion, key in ((self.diffusion, "weights"), (self.averaged, "averaged_weights")):
             checkpoint.load_weights(diffusion.reverse_model, saved[key], path)
-        # the settings of AdamW are the config's, whatever the file says
-        moments = {"state": saved["optimizer"]["state"]}
-        self.optimizer.load_state_dict(self.optimizer.state_dict() | moments)
+        self.optimizer.load_state(saved["optimizer"]["state"])  # its settings are the config's
         self.step, self._epoch_losses = saved["step"], list(saved["epoch_losses"])
         if self.step:
-            self._set_learning_rate(self.step - 1)  # of the last step
+            self.optimizer.lr = self.learning_rate(self.step - 1)  # of the last step
         self.best_bound = saved["best_bound"]
         self.validations_without_progress = saved["validations_without_progress"]
         self.seconds_before = self.now = self._last_saved = saved["seconds"]
@@ -260,24 +258,20 @@ class Trainer:
             decay = (1 + math.cos(math.pi * step / self.total_steps)) / 2
         return self.training.lr * warmup * decay
 
-    def _set_learning_rate(self, step: int) -> None:
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate(step)
-
     def train_step(self) -> None:
         """One gradient step. All its random numbers are a function of (seed, step)."""
         processes = self.processes
         own = [processes.rank] if processes.rank else []  # numbers of its own for each process
         seed_torch(derive_seed(self.training.seed, STEP, self.step, *own), self.device)
         model = self.diffusion.reverse_model
-        self._set_learning_rate(self.step)
+        self.optimizer.lr = self.learning_rate(self.step)
         x_0 = self.batches.batch(self.step)  # (B, L)
         lower = self.training.precision == "bfloat16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=lower):
             loss = self.together.loss(x_0, self.config.model.num_sample_steps)
         # the mean over processes is that over the batch, also if their parts differ by a row
         loss = loss * (len(x_0) * processes.size / self.batches.batch_size)
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad()
         loss.backward()
         norm = nn.utils.clip_grad_norm_(model.parameters(), self.training.clip_thresh)
         self.optimizer.step()

@@ -21,6 +21,14 @@ step()
 print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
+COMPILER = """
+import sys
+from bernoulli_diffusion.benchmark import SIZES, make_trainer, random_strings, torch, train
+
+train(make_trainer(random_strings(100, 20), SIZES["tiny"], torch.device("cpu")))
+print("torch._dynamo" in sys.modules)
+"""
+
 
 def page_faults(**environment: str) -> int:
     """Of a step that takes and frees 40 MB, when others have done so before it."""
@@ -36,3 +44,9 @@ def page_faults(**environment: str) -> int:
 def test_a_steps_memory_serves_the_next_one():
     assert page_faults() < 100
     assert page_faults(MALLOC_TRIM_THRESHOLD_="0") > 5000  # whoever sets it has it his way
+
+
+def test_training_does_not_import_torchs_compiler():
+    """It takes a second and more, before the first step."""
+    command = [sys.executable, "-c", COMPILER]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "False\n"

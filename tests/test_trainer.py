@@ -154,7 +154,7 @@ def test_the_optimizer_gets_the_learning_rate(run_dir):
     trained = make(run_dir)
     for step in range(trained.total_steps):
         trained.train_step()
-        assert trained.optimizer.param_groups[0]["lr"] == trained.learning_rate(step)
+        assert trained.optimizer.lr == trained.learning_rate(step)
 
 
 def test_no_step_is_larger_than_the_learning_rate_allows(run_dir):
