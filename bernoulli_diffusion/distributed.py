@@ -5,7 +5,7 @@ Every process reads the same run folder and takes its part of each batch; proces
 
 import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -57,14 +57,24 @@ class Processes:
             values /= self.size
         return values
 
-    def greatest(self, *numbers: float) -> list[float]:
-        """The largest over the processes of each number: what all of them can agree on."""
+    def greatest(self, measure: Callable[[], Iterable[float]]) -> Callable[[], list[float]]:
+        """The largest over the processes of each number: what all of them can agree on.
+
+        The numbers are measured now, and are underway while the processes work on; the result is
+        there when what this returns is called. A process that is alone measures then.
+        """
         if self.size == 1:
-            return list(numbers)
-        values = torch.tensor(numbers, dtype=torch.float64)
+            return lambda: list(measure())
+        values = torch.tensor([*measure()], dtype=torch.float64)
         with _telling_loss_of_contact():
-            dist.all_reduce(values, dist.ReduceOp.MAX)
-        return values.tolist()
+            work = dist.all_reduce(values, dist.ReduceOp.MAX, async_op=True)
+
+        def result() -> list[float]:
+            with _telling_loss_of_contact():
+                work.wait()
+            return values.tolist()
+
+        return result
 
     def gather(self, work: Callable[[], object]) -> list:
         """What work() returns in each process.

@@ -420,7 +420,7 @@ def bound_on_grid(diffusion, points: np.ndarray, poll) -> np.ndarray:
     ratio, or of its sibling for two dimensions), so that few of them will do.
     """
     process, (n, D) = diffusion.process, points.shape
-    device, draws = process.alpha.device, max(128, 500_000 // n)
+    device, draws = process.alpha.device, max(64, 250_000 // n)
     mean, deviation = process.mean.numpy(), process.deviation.numpy()
     x_0 = torch.from_numpy(((points - mean) / deviation).astype(np.float32)).to(device)
     k = torch.arange(draws, device=device)[:, None] + 0.5

@@ -17,7 +17,7 @@ from .plots import MUTED, TRAIN, VAL, evenly_spaced
 BINS = 60
 GRID = 400, 80  # points along an axis of a density: of one number, of two
 MAX_IMAGES = 64
-FRAMES = 40  # of a GIF
+FRAMES = 32  # of a GIF
 
 
 def as_images(length: int, shape) -> bool:

@@ -19,7 +19,8 @@ class Interrupt:
     """While active (a context manager), remembers the first SIGINT or SIGTERM.
 
     poll() raises Interrupted if there has been one. has_parent: the process was started by a launcher,
-    which passes on what the terminal sends as well, so that a second signal says nothing new.
+    which passes on what the terminal sends as well, so that a second signal says nothing new, also
+    while the process is on its way out.
     """
 
     def __init__(self, has_parent: bool = False):
@@ -31,9 +32,10 @@ class Interrupt:
             self._previous[number] = signal.signal(number, self._handle)
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, _kind, error: BaseException | None, _traceback) -> None:
+        is_leaving = self.has_parent and isinstance(error, Interrupted)
         for number, handler in self._previous.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_IGN if is_leaving else handler)
 
     def _handle(self, number: int, _frame) -> None:
         if self.number and not self.has_parent:

@@ -6,6 +6,7 @@ import math
 import platform
 import sys
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
 from datetime import datetime
 from pathlib import Path
@@ -35,7 +36,7 @@ from .validator import Validator
 WEIGHTS, ORDER, STEP, PICTURE = range(11, 15)
 FLUSH_EVERY = 100  # steps between looks at the losses: a look waits for the device
 FINAL_DRAWS = 16  # times as many draws for the final bound as for each validation's
-DRAW_SHARE = 20  # redraw the pictures once this many times their cost has passed
+DRAW_SHARE = 100  # redraw the pictures once this many times their cost has passed
 
 
 def new_results_dir(run_dir: Path) -> Path:
@@ -211,8 +212,13 @@ class Trainer:
         What comes next is a function of the step and the results alone, so that a resumed run does
         what the stopped one would have done.
         """
+
+        def agree() -> Callable[[], list[float]]:
+            return self.processes.greatest(lambda: (interrupt.number, self.seconds()))
+
+        agreed = agree()
         while True:
-            signal, self.now = self.processes.greatest(interrupt.number, self.seconds())
+            signal, self.now = agreed()
             if signal:
                 raise Interrupted(int(signal))
             reason = self._reason_to_stop()
@@ -227,6 +233,7 @@ class Trainer:
                 minutes and self.now - self._last_saved >= 60 * minutes
             ):
                 self.save()
+            agreed = agree()
             self.train_step()
             if self.step % FLUSH_EVERY == 0:
                 self.look_at_losses()
@@ -361,7 +368,7 @@ class Trainer:
         return bounds
 
     def measure_final_bound(self, interrupt: Interrupt) -> None:
-        """The averaged weights' bound once more, four times as precisely as at each validation."""
+        """The averaged weights' bound once more, from more draws than at each validation."""
         bounds = self._measure_bounds(interrupt, FINAL_DRAWS)
         self.results["final_bound"] = {
             name: bound and bound._asdict() for name, bound in bounds.items()

@@ -423,6 +423,19 @@ def test_handlers_are_put_back():
     assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == before
 
 
+def test_a_process_on_its_way_out_hears_no_second_signal():
+    """torchrun passes on a signal to processes that may have learnt of it from another one already."""
+    before = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        with pytest.raises(Interrupted), Interrupt(has_parent=True):
+            raise Interrupted(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGINT)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def test_the_config_is_the_kept_one(run_dir, monkeypatch):
     stopped(run_dir, monkeypatch, 5)
     (run_dir / "config.yaml").write_text(CONFIG.replace("epochs: 6", "epochs: 1"))
