@@ -5,6 +5,7 @@ Every process reads the same run folder and takes its part of each batch; proces
 
 import contextlib
 import os
+import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -34,13 +35,16 @@ class Processes:
 
     def parallel(self, model: nn.Module, length: int) -> nn.Module:
         """model with its gradients averaged over all processes, which start from equal weights."""
-        return nn.parallel.DistributedDataParallel(
-            model,
-            find_unused_parameters=_has_unused_parameters(model, length),
-            bucket_cap_mb=25,  # by default the first of these is small, and small networks take two
-            gradient_as_bucket_view=True,
-            broadcast_buffers=False,  # see share_buffers
-        )
+        with warnings.catch_warnings():
+            # torch 2.13 would have broadcast_buffers called by a name that 2.12 does not know
+            warnings.simplefilter("ignore", FutureWarning)
+            return nn.parallel.DistributedDataParallel(
+                model,
+                find_unused_parameters=_has_unused_parameters(model, length),
+                bucket_cap_mb=25,  # by default the first is small, and small networks take two
+                gradient_as_bucket_view=True,
+                broadcast_buffers=False,  # see share_buffers
+            )
 
     def share_buffers(self, model: nn.Module) -> None:
         """Running statistics as the first process has them; in training no process needs the others'."""

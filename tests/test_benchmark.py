@@ -16,7 +16,10 @@ import pytest
 import torch
 from torch import nn
 
-from bernoulli_diffusion import benchmark, command_line
+from bernoulli_diffusion import command_line
+from bernoulli_diffusion.benchmark import __main__ as benchmark
+from bernoulli_diffusion.benchmark import measure, parts
+from bernoulli_diffusion.benchmark import report as reports
 from bernoulli_diffusion.data import read_bit_strings
 from bernoulli_diffusion.errors import RunError, UserError
 from bernoulli_diffusion.noise import Noise
@@ -24,8 +27,8 @@ from bernoulli_diffusion.reverse_model import ReverseModel
 from bernoulli_diffusion.sampling import ancestral
 
 ROOT = Path(__file__).parent.parent
-TINY, CPU = benchmark.SIZES["tiny"], torch.device("cpu")
-NAMES = [part.__name__ for part in benchmark.PARTS]
+TINY, CPU = measure.SIZES["tiny"], torch.device("cpu")
+NAMES = [part.__name__ for part in parts.PARTS]
 
 
 class Report:
@@ -47,11 +50,11 @@ class Report:
 def report(tmp_path_factory) -> Report:
     """All parts, at the tiny size; what is done in processes of their own is done here instead."""
 
-    def here(*arguments) -> dict:
-        return {"seconds": 1.0} | benchmark.report_alone(*arguments)
+    def here(*arguments, processes: int = 1) -> dict:
+        return {"seconds": 1.0} | parts.report_alone(*arguments)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(benchmark, "alone", here)
+        patch.setattr(parts, "alone", here)
         return Report(tmp_path_factory.mktemp("benchmark"))
 
 
@@ -85,7 +88,7 @@ def test_the_machine_is_described(report):
 
 def test_standard_output_is_the_tables_and_nothing_else(report):
     sections = report.stdout.split("### ")[1:]
-    assert [s.partition("\n")[0] for s in sections] == list(map(benchmark.title, benchmark.PARTS))
+    assert [s.partition("\n")[0] for s in sections] == list(map(reports.title, parts.PARTS))
     for section, rows in zip(sections, report.json["parts"].values(), strict=True):
         lines = [line for line in section.splitlines() if line.startswith("|")]
         assert len(lines) == 2 + len(rows)
@@ -98,7 +101,7 @@ def test_nothing_is_left_behind(report):
 
 
 def test_the_picture_has_a_panel_for_each_growth(report):
-    figure = benchmark.growth_figure(report.json["parts"])
+    figure = reports.growth_figure(report.json["parts"])
     assert [panel.get_xlabel() for panel in figure.axes] == ["L", "T", "lines", "batch"]
     rows = report.json["parts"]["growth_L"]
     curve = figure.axes[0].get_lines()[0]
@@ -108,7 +111,7 @@ def test_the_picture_has_a_panel_for_each_growth(report):
 
 
 def test_a_single_panel_stands_alone(report):
-    figure = benchmark.growth_figure({"growth_T": report.json["parts"]["growth_T"]})
+    figure = reports.growth_figure({"growth_T": report.json["parts"]["growth_T"]})
     assert [panel.get_xlabel() for panel in figure.axes] == ["T"]
 
 
@@ -124,9 +127,9 @@ def test_matrix_products_are_counted(report):
 
 def test_network_calls_are_counted(report):
     rows = {row["sampler"]: row for row in report.json["parts"]["sampling"]}
-    assert rows[benchmark.ANCESTRAL]["network_calls_per_sample"] == TINY.T
+    assert rows[measure.ANCESTRAL]["network_calls_per_sample"] == TINY.T
     assert rows["grid, K = 20"]["network_calls_per_sample"] == 20
-    assert 1 <= rows[benchmark.THINNED]["network_calls_per_sample"] <= TINY.T
+    assert 1 <= rows[measure.THINNED]["network_calls_per_sample"] <= TINY.T
 
 
 def test_half_of_the_strings_asked_for_are_members(report):
@@ -136,7 +139,7 @@ def test_half_of_the_strings_asked_for_are_members(report):
 
 def test_memory_is_compared_with_a_process_that_does_nothing(report):
     rows = report.json["parts"]["memory"]
-    assert rows[0]["process"] == benchmark.NOTHING
+    assert rows[0]["process"] == parts.NOTHING
     for row in rows[1:]:
         assert row["over_imports_MB"] == row["peak_MB"] - rows[0]["peak_MB"]
 
@@ -147,7 +150,7 @@ def test_memory_is_compared_with_a_process_that_does_nothing(report):
 def test_what_is_compared_runs_in_turn():
     order = []
     tasks = [(order.append, "A"), (order.append, "B"), (order.append, "C")]
-    times = benchmark.time_in_turn(tasks, 4, 0.0, CPU)
+    times = measure.time_in_turn(tasks, 4, 0.0, CPU)
     assert "".join(order) == "ABC" + 4 * "ABC"  # once to get warm
     assert [len(seconds) for seconds in times] == [4, 4, 4]
 
@@ -159,10 +162,10 @@ def test_a_round_lasts_the_seconds_asked_for(monkeypatch):
         nonlocal now
         now += seconds
 
-    monkeypatch.setattr(benchmark, "time", SimpleNamespace(perf_counter=lambda: now))
-    assert benchmark.warm_up((call, 0.25), 4.0, CPU) == 16
+    monkeypatch.setattr(measure, "time", SimpleNamespace(perf_counter=lambda: now))
+    assert measure.warm_up((call, 0.25), 4.0, CPU) == 16
     start = now
-    fast, slow = benchmark.time_in_turn([(call, 0.25), (call, 8.0)], 3, 4.0, CPU)
+    fast, slow = measure.time_in_turn([(call, 0.25), (call, 8.0)], 3, 4.0, CPU)
     np.testing.assert_allclose(fast, 3 * [0.25])
     np.testing.assert_allclose(slow, 3 * [8.0])
     warm = (1 + 2 + 4 + 8 + 16) * 0.25 + 8  # until it lasts 4 seconds
@@ -171,14 +174,14 @@ def test_a_round_lasts_the_seconds_asked_for(monkeypatch):
 
 def test_ratios_are_those_of_the_rounds():
     # the medians' ratio would be 20 / 10
-    measured = benchmark.compare(np.array([10.0, 30.0, 20.0]), np.array([10.0, 10.0, 40.0]))
+    measured = measure.compare(np.array([10.0, 30.0, 20.0]), np.array([10.0, 10.0, 40.0]))
     assert measured == {"ratio": 1.0, "quartiles": [0.75, 2.0]}
 
 
 @pytest.mark.parametrize("length", [20, 64, 65])
 def test_random_strings_are_what_their_text_file_says(tmp_path, length):
-    strings = benchmark.random_strings(1000, length)
-    path = benchmark.text_file(tmp_path, 1000, length)
+    strings = measure.random_strings(1000, length)
+    path = measure.text_file(tmp_path, 1000, length)
     assert np.array_equal(read_bit_strings(path).packed, strings.packed)
     ones = strings.bits().sum()
     deviation = (1000 * length / 4) ** 0.5
@@ -186,19 +189,19 @@ def test_random_strings_are_what_their_text_file_says(tmp_path, length):
 
 
 def test_a_file_too_large_for_the_disk_is_not_begun(tmp_path, monkeypatch):
-    monkeypatch.setattr(benchmark.shutil, "disk_usage", lambda _: SimpleNamespace(free=40_000))
+    monkeypatch.setattr(measure.shutil, "disk_usage", lambda _: SimpleNamespace(free=40_000))
     with pytest.raises(RunError, match=r"needed for a file of 1,000 lines .* --folder"):
-        benchmark.text_file(tmp_path, 1000, 20)
+        measure.text_file(tmp_path, 1000, 20)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_the_papers_gradient_is_that_of_the_sum_of_all_terms():
-    trainer = benchmark.make_trainer(benchmark.random_strings(8, 20), TINY, CPU)
-    benchmark.train(trainer, 3)  # away from a network that says nothing
+    trainer = measure.make_trainer(measure.random_strings(8, 20), TINY, CPU)
+    measure.train(trainer, 3)  # away from a network that says nothing
     model, x_0 = trainer.diffusion.reverse_model, trainer.batches.batch(0)
     trainer.optimizer.zero_grad()
     torch.manual_seed(0)
-    benchmark.add_papers_gradient(trainer, x_0, range(1, TINY.T + 1))
+    measure.add_papers_gradient(trainer, x_0, range(1, TINY.T + 1))
     summed = [p.grad.clone() for p in model.parameters()]
     torch.manual_seed(0)
     noise = [torch.rand_like(x_0) for _ in range(TINY.T)]
@@ -213,20 +216,20 @@ def test_the_papers_gradient_is_that_of_the_sum_of_all_terms():
 
 
 def test_the_bare_step_trains_a_copy():
-    trainer = benchmark.make_trainer(benchmark.random_strings(8, 20), TINY, CPU)
-    benchmark.train(trainer, 3)
+    trainer = measure.make_trainer(measure.random_strings(8, 20), TINY, CPU)
+    measure.train(trainer, 3)
     before = {k: v.clone() for k, v in trainer.diffusion.reverse_model.state_dict().items()}
-    step = benchmark.bare_step(trainer)
+    step = measure.bare_step(trainer)
     step()
     after = trainer.diffusion.reverse_model.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
 def test_the_samplers_are_the_programs_own():
-    trainer = benchmark.make_trainer(benchmark.random_strings(8, 20), TINY, CPU)
-    draw = benchmark.samplers(trainer.averaged, 20, CPU)
+    trainer = measure.make_trainer(measure.random_strings(8, 20), TINY, CPU)
+    draw = measure.samplers(trainer.averaged, 20, CPU)
     *_, (_, expected) = ancestral(trainer.averaged, Noise(0, torch.arange(5), 20))
-    assert torch.equal(draw[benchmark.ANCESTRAL](5), expected)
+    assert torch.equal(draw[measure.ANCESTRAL](5), expected)
     assert all(function(5).shape == (5, 20) for function in draw.values())
 
 
@@ -238,23 +241,31 @@ def test_a_wrong_membership_is_no_fast_one(tmp_path, monkeypatch):
         def contains(self, strings):
             return np.ones(len(strings), bool)
 
-    monkeypatch.setattr(benchmark, "Membership", Yes)
+    monkeypatch.setattr(parts, "Membership", Yes)
     with pytest.raises(RunError, match="wrong about strings of 20 bits"):
-        benchmark.membership(TINY, CPU, tmp_path)
+        parts.membership(TINY, CPU, tmp_path)
 
 
 def test_peak_memory_counts_what_was_held_for_a_moment():
-    size = int(1e6 * benchmark.peak_megabytes()) + 10**8
+    size = int(1e6 * parts.peak_megabytes()) + 10**8
     np.ones(size, np.uint8)
-    assert benchmark.peak_megabytes() > size / 1e6
+    assert parts.peak_megabytes() > size / 1e6
 
 
 def test_a_process_of_its_own_starts_from_nothing(tmp_path):
     np.ones(6 * 10**8, np.uint8)  # the peak of this process is not that of its children
-    measured = benchmark.alone("reading", TINY, CPU, tmp_path)
+    measured = parts.alone("reading", TINY, CPU, tmp_path)
     assert 0 < measured["seconds"] < 60
-    assert 20 < measured["peak_MB"] < benchmark.peak_megabytes() - 100
+    assert 20 < measured["peak_MB"] < parts.peak_megabytes() - 100
     assert measured["device_peak_MB"] is None
+
+
+def test_two_processes_train_together_and_one_alone(tmp_path):
+    measured = parts.alone(parts.SHARED_STEPS, TINY, CPU, tmp_path, processes=2)
+    assert [row["batch"] for row in measured["rows"]] == list(TINY.shared_batches)
+    for row in measured["rows"]:
+        assert row["one_process_ms"] > 0
+        assert row["two_processes_ms"] > 0
 
 
 # ---------------------------------------------------------------------------------------- printing
@@ -275,12 +286,12 @@ def test_a_process_of_its_own_starts_from_nothing(tmp_path):
     ],
 )
 def test_numbers_are_printed_with_three_digits(value, text):
-    assert benchmark.cell(value) == text
+    assert reports.cell(value) == text
 
 
 def test_a_table_has_a_column_for_each_name_of_any_row():
     rows = [{"what": "a", "time_ms": 1.5}, {"what": "b", "rate_GB_per_s": 2.25}]
-    assert benchmark.table(rows).splitlines() == [
+    assert reports.table(rows).splitlines() == [
         "| what | time ms | rate GB per s |",
         "| --- | --: | --: |",
         "| a | 1.5 |  |",

@@ -160,6 +160,7 @@ def test_one_results_folder_and_resuming_with_another_number(tmp_path):
     run_dir = make_run(tmp_path / "run")
     code, out, err = finish(torchrun("train.py", run_dir))
     assert code == 0, err
+    assert "Warning" not in err
     (folder,) = (run_dir / "results").iterdir()
     assert out == f"{folder}\n"
     results = results_of(run_dir)

@@ -23,7 +23,8 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 COMPILER = """
 import sys
-from bernoulli_diffusion.benchmark import SIZES, make_trainer, random_strings, torch, train
+import torch
+from bernoulli_diffusion.benchmark.measure import SIZES, make_trainer, random_strings, train
 
 train(make_trainer(random_strings(100, 20), SIZES["tiny"], torch.device("cpu")))
 print("torch._dynamo" in sys.modules)
