@@ -2,10 +2,7 @@
 
 import argparse
 import math
-import shlex
 import sys
-from contextlib import nullcontext
-from functools import partial
 from pathlib import Path
 
 from bernoulli_diffusion.command_line import (
@@ -15,11 +12,8 @@ from bernoulli_diffusion.command_line import (
     positive,
     positive_number,
     run,
-    tell,
 )
 
-PARTICLES = 256
-FEW = 16  # an effective sample size below this makes for few different answers
 EXAMPLES = """\
 examples:
   generate.py model_best.pt 1000                                     1,000 strings
@@ -142,7 +136,7 @@ def parse_arguments():
         "--particles",
         type=positive,
         metavar="P",
-        help=f"particles of a run; default: {PARTICLES}",
+        help="particles of a run; default: 256",
     )
     ask.add_argument(
         "--independent",
@@ -173,179 +167,10 @@ def main() -> None:
     arguments = parse_arguments()
     # torch takes a second to import: after the arguments are known to be sound
     from bernoulli_diffusion.distributed import processes
+    from bernoulli_diffusion.generation import generate
 
     with processes() as group:
         generate(arguments, group)
-
-
-def generate(arguments, group) -> None:
-    """Print what is asked for; with several processes (torchrun) the first one alone prints."""
-    from bernoulli_diffusion import checkpoint as checkpoints
-    from bernoulli_diffusion.device import choose_device
-    from bernoulli_diffusion.files import open_atomically
-    from bernoulli_diffusion.process import process_of
-
-    device = choose_device(arguments.device)
-    checkpoint = checkpoints.load(arguments.checkpoint)
-    config = checkpoints.config_of(checkpoint, arguments.checkpoint)
-    kind = process_of(config)
-    kind.refuse_options(arguments)
-    patterns = read_question(kind, arguments, checkpoint["sequence_length"])
-    diffusion = checkpoints.restore(
-        checkpoint,
-        arguments.checkpoint,
-        weights=arguments.weights,
-        trust_code=arguments.trust_code,
-        command=shlex.join(["python", *sys.argv, "--trust-code"]),
-        device=device,
-    )
-    length = checkpoint["sequence_length"]
-    if patterns is None:
-        texts = samples(kind, diffusion, length, arguments, device, group)
-    elif group.is_first:
-        texts = answers(kind, diffusion, patterns, arguments, device)
-    else:
-        texts = []
-    if not group.is_first:
-        for _ in texts:
-            pass
-        return
-    target = (
-        open_atomically(arguments.output) if arguments.output else nullcontext(sys.stdout.buffer)
-    )
-    with target as stream:
-        for text in texts:
-            stream.write(text)
-    if arguments.gif and arguments.N:
-        count = min(arguments.N, kind.PICTURE_SAMPLES)
-        kind.draw_trajectory(
-            diffusion, length, config, count, arguments.seed, arguments.steps, arguments.gif
-        )
-
-
-def read_question(kind, arguments, length: int):
-    """The patterns, (M, L), -1 (of bits) or NaN where unknown; None if there are none."""
-    if arguments.given is not None:
-        text = arguments.given.encode("utf-8", "replace")
-        return kind.parse_pattern(text, length, "--given")[None]
-    if arguments.asked:
-        return kind.read_patterns(arguments.given_file or arguments.denoise, length)
-    return None
-
-
-def samples(kind, diffusion, length: int, arguments, device, group):
-    """Samples without conditions as text, piece by piece. The processes take batches in turn."""
-    from bernoulli_diffusion.sampling import sample
-
-    N, seed, batch_size = arguments.N, arguments.seed, arguments.batch_size or 1024
-
-    def draw(rows: range) -> bytes:
-        batches = sample(
-            diffusion,
-            length,
-            rows,
-            seed,
-            arguments.steps,
-            batch_size,
-            device,
-            is_deterministic=arguments.deterministic,
-        )
-        return b"".join(kind.to_text(diffusion.process.to_data(batch)) for batch in batches)
-
-    for first in range(0, N, batch_size * group.size):
-        part = range(first, min(first + batch_size * group.size, N))
-        own = group.share(len(part))
-        yield b"".join(group.gather(partial(draw, part[own.start : own.stop])))
-
-
-def answers(kind, diffusion, patterns, arguments, device):
-    """Samples with conditions as text, piece by piece."""
-    import torch
-
-    patterns = torch.from_numpy(patterns).to(device).float()
-    started_at_string = arguments.denoise and not arguments.particles and not arguments.independent
-    if started_at_string and diffusion.process.has_flips and kind.are_known(patterns).all():
-        yield from restored(kind, diffusion, patterns, arguments)
-    else:
-        yield from completed(kind, diffusion, patterns, arguments)
-
-
-def restored(kind, diffusion, y, arguments):
-    """Noisy strings, by the reverse process started at them."""
-    import torch
-
-    from bernoulli_diffusion.conditioning import MAX_RUNS, denoised, denoised_mean
-    from bernoulli_diffusion.noise import Noise
-
-    (M, L), N, batch_size = y.shape, arguments.N, arguments.batch_size or 1024
-    if arguments.mean:
-        for first in range(0, M, batch_size):
-            part = y[first : first + batch_size]
-            yield kind.mean_text(denoised_mean(diffusion, part, arguments.noise))
-        return
-    for first in range(0, M * N, batch_size):
-        number = torch.arange(first, min(first + batch_size, M * N), device=y.device)
-        line = number // N
-        noise = Noise(arguments.seed, line * MAX_RUNS + number % N, L)
-        x_0 = denoised(diffusion, y[line], arguments.noise, noise, arguments.steps)
-        yield kind.to_text(diffusion.process.to_data(x_0))
-
-
-def completed(kind, diffusion, patterns, arguments):
-    """Patterns with unknown bits, and noisy strings under the model's own law: by particles."""
-    from bernoulli_diffusion.conditioning import conditional_samples
-
-    particles = arguments.particles or PARTICLES
-    process = diffusion.process
-    evidence = process.evidence_of(patterns, arguments.noise)
-    found = []
-    for one in conditional_samples(
-        diffusion,
-        evidence,
-        arguments.N,
-        arguments.seed,
-        particles,
-        1 if arguments.independent else None,
-        arguments.steps,
-        arguments.batch_size or 4096,
-    ):
-        found.append((-one.log_evidence / math.log(2), one.effective_sample_size, one.ancestors))
-        yield (
-            kind.mean_text(process.mean_to_data(one.mean[None]))
-            if arguments.mean
-            else kind.to_text(process.to_data(one.samples))
-        )
-    known = kind.are_known(patterns).sum(dim=1).tolist()
-    tell_quality(kind, found, known, particles, arguments)
-
-
-def tell_quality(kind, found, known: list[int], particles: int, arguments) -> None:
-    """On standard error: how probable what is known is, and how far the samples can be trusted."""
-    what = f"noisy {kind.SAMPLES.removesuffix('s')}" if arguments.denoise else "pattern"
-
-    def span(values, form: str) -> str:
-        low, high = form.format(min(values)), form.format(max(values))
-        return low if low == high else f"{low} to {high}"
-
-    bits, sizes, ancestors = zip(*found, strict=True)
-    tell(
-        f"{len(found):,} {what}{'s' if len(found) > 1 else ''}: {span(known, '{:,}')} known"
-        f" {kind.UNITS}, which have -log2 p = {span(bits, '{:,.2f}')} under the model; effective"
-        f" sample size {span(sizes, '{:,.0f}')} of {particles:,} particles;"
-        f" {span(ancestors, '{:,}')} ancestors of {arguments.N:,} samples"
-    )
-    for number, (cost, size, _) in enumerate(found):
-        if not math.isfinite(cost):
-            problem = "the model gives what is known the probability 0"
-        elif cost > known[number] * kind.SURPRISING + 20:
-            problem = f"what is known is all but impossible under the model (2^-{cost:,.0f})"
-        elif size < FEW:
-            problem = (
-                f"effective sample size {size:,.1f}; try --particles {max(16 * particles, 4096)}"
-            )
-        else:
-            continue
-        tell(f"warning: {what} {number + 1}: the samples are not to be relied on: {problem}")
 
 
 if __name__ == "__main__":

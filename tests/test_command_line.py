@@ -29,6 +29,7 @@ from bernoulli_diffusion import checkpoint as checkpoints
 from bernoulli_diffusion import command_line
 from bernoulli_diffusion.config import load_config
 from bernoulli_diffusion.data import read_bit_strings, to_text
+from bernoulli_diffusion.generation import PARTICLES
 from bernoulli_diffusion.sampling import sample
 
 ROOT = Path(__file__).parent.parent
@@ -649,6 +650,7 @@ def test_wrong_usage_in_a_process_of_its_own(tmp_path):
     outcome = execute(GENERATE, "--help", cwd=tmp_path)
     assert outcome.code == 0
     assert "--trust-code" in outcome.stdout
+    assert f"particles of a run; default: {PARTICLES}" in outcome.stdout
 
 
 # ------------------------------------------------------------------------------- generating
