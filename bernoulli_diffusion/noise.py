@@ -81,13 +81,17 @@ class Noise:
         self._counter = first[:, None] + bit * GOLDEN  # (B, L)
         self._stride = _signed(length * GOLDEN)  # each step takes the next L numbers of the row
 
-    def uniform(self, step: int) -> Tensor:
+    def uniform(self, step: int | Tensor) -> Tensor:
         """(B, L) float32 uniform on (0, 1), never 0 or 1: the numbers of all bits at a step."""
-        return _to_uniform(mix(self._counter + _signed(step * self._stride)))
+        return _to_uniform(mix(self._counter + self._steps_on(step)))
 
-    def uniform_at(self, step: int, row: Tensor, bit: Tensor) -> Tensor:
+    def uniform_at(self, step: int | Tensor, row: Tensor, bit: Tensor) -> Tensor:
         """uniform(step)[row, bit] without computing the rest. row, bit: (n,) indices."""
-        return _to_uniform(mix(self._counter[row, bit] + _signed(step * self._stride)))
+        return _to_uniform(mix(self._counter[row, bit] + self._steps_on(step)))
+
+    def _steps_on(self, step: int | Tensor) -> int | Tensor:
+        """step * stride modulo 2^64. step: a number, or a tensor () of int64, whose products wrap."""
+        return _signed(step * self._stride) if isinstance(step, int) else step * self._stride
 
     def select(self, keep: Tensor) -> "Noise":
         """The noise of a subset of the rows. keep: (B,) bool or indices."""

@@ -5,14 +5,17 @@ number alone, whatever the batch.
 """
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from .cuda_graph import recorded
 from .diffusion import Diffusion
 from .noise import Noise
+
+RECORDED_STEPS = 16  # recording takes about as long as a few of them
 
 
 def all_times(T: int) -> list[int]:
@@ -35,7 +38,27 @@ def grid_times(T: int, K: int) -> list[int]:
     return sorted(times, reverse=True)
 
 
+Step = Callable[[Tensor, Tensor, Tensor], Tensor]  # x_t (B, L), t (B,), r (B,) -> x_r (B, L)
+
+
 @torch.inference_mode()
+def descend(
+    diffusion: Diffusion, noise: Noise, times: list[int], step: Step
+) -> Iterator[tuple[int, Tensor]]:
+    """x_T from the prior, then x_r = step(x_t, t, r) down the times, which fall from T to 0.
+
+    step makes no use of anything but tensors. Yields (t, x_t) at every time.
+    """
+    rows = noise.rows
+    x = diffusion.process.sample_prior(noise.uniform(0))
+    yield times[0], x
+    if len(times) > RECORDED_STEPS:
+        step = recorded(step, x, torch.full_like(rows, times[0]), torch.full_like(rows, times[1]))
+    for t, r in itertools.pairwise(times):
+        x = step(x, torch.full_like(rows, t), torch.full_like(rows, r))
+        yield r, x
+
+
 def ancestral(
     diffusion: Diffusion, noise: Noise, times: list[int] | None = None
 ) -> Iterator[tuple[int, Tensor]]:
@@ -44,17 +67,14 @@ def ancestral(
     times: falling, from T to 0; all of them by default, which defines the model's law p(x_0).
     Yields (t, x_t) at every visited time, x_t (B, L) float bits.
     """
-    times = times or all_times(diffusion.T)
-    rows = noise.rows
-    x = diffusion.process.sample_prior(noise.uniform(0))
-    yield times[0], x
-    for t, r in itertools.pairwise(times):
-        u = noise.uniform(diffusion.T - r)  # by r, so that any two grids share the noise they can
-        x = diffusion.reverse_step(x, torch.full_like(rows, t), torch.full_like(rows, r), u)
-        yield r, x
+
+    def step(x_t: Tensor, t: Tensor, r: Tensor) -> Tensor:
+        # by r, so that any two grids share the noise they can
+        return diffusion.reverse_step(x_t, t, r, noise.uniform(diffusion.T - r[0]))
+
+    return descend(diffusion, noise, times or all_times(diffusion.T), step)
 
 
-@torch.inference_mode()
 def deterministic(
     diffusion: Diffusion, noise: Noise, times: list[int]
 ) -> Iterator[tuple[int, Tensor]]:
@@ -62,13 +82,11 @@ def deterministic(
 
     The last step is to E[x_0 | x_t]. times: falling, from T to 0. Yields (t, x_t), x_t (B, D).
     """
-    process, rows = diffusion.process, noise.rows
-    x = process.sample_prior(noise.uniform(0))
-    yield times[0], x
-    for t, r in itertools.pairwise(times):
-        at_t, at_r = torch.full_like(rows, t), torch.full_like(rows, r)
-        x = process.deterministic_step(x, diffusion.reverse_model(x, at_t), at_t, at_r)
-        yield r, x
+
+    def step(x_t: Tensor, t: Tensor, r: Tensor) -> Tensor:
+        return diffusion.process.deterministic_step(x_t, diffusion.reverse_model(x_t, t), t, r)
+
+    return descend(diffusion, noise, times, step)
 
 
 def draw_together(probability: Tensor, u_order: Tensor, u: Tensor) -> Tensor:
@@ -86,7 +104,6 @@ def draw_together(probability: Tensor, u_order: Tensor, u: Tensor) -> Tensor:
     return torch.zeros_like(marks).scatter_(1, order, marks) > 0.5
 
 
-@torch.inference_mode()
 def balanced(diffusion: Diffusion, noise: Noise, times: list[int]) -> Iterator[tuple[int, Tensor]]:
     """Large steps: ancestral sampling, but the bits that flip in a step are drawn together.
 
@@ -98,16 +115,15 @@ def balanced(diffusion: Diffusion, noise: Noise, times: list[int]) -> Iterator[t
     """
     process, T, rows = diffusion.process, diffusion.T, noise.rows
     here, first = torch.arange(len(rows), device=rows.device), torch.zeros_like(rows)
-    x = process.sample_prior(noise.uniform(0))
-    yield times[0], x
-    for t, r in itertools.pairwise(times):
-        at_t, at_r = torch.full_like(rows, t), torch.full_like(rows, r)
-        f = process.flip_probability(x, diffusion.reverse_model(x, at_t), at_t, at_r)
-        u = noise.uniform_at(2 * T - r, here, first)[:, None]  # ancestral uses steps up to T
+
+    def step(x_t: Tensor, t: Tensor, r: Tensor) -> Tensor:
+        f = process.flip_probability(x_t, diffusion.reverse_model(x_t, t), t, r)
+        u = noise.uniform_at(2 * T - r[0], here, first)[:, None]  # ancestral uses steps up to T
         # summed in float64, where there is one, or else pieces are lost at the end of a long row
-        flip = draw_together(f.to(process.alpha.dtype), noise.uniform(T - r), u)
-        x = torch.where(flip, 1 - x, x)
-        yield r, x
+        flip = draw_together(f.to(process.alpha.dtype), noise.uniform(T - r[0]), u)
+        return torch.where(flip, 1 - x_t, x_t)
+
+    return descend(diffusion, noise, times, step)
 
 
 class ProposalTimes:

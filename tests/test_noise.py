@@ -201,6 +201,16 @@ def test_uniform_against_plain_integers():
                     assert u[i, bit].item() == (cell + 0.5) / 2**23
 
 
+def test_a_step_may_be_a_tensor():
+    """For a GPU, which is not asked for its value; products wrap in it as they do in numbers."""
+    noise = Noise(2**63 - 1, torch.arange(6), 1001)
+    row, bit = torch.tensor([0, 3]), torch.tensor([1000, 2])
+    for step in (0, 1, 999_999, 2**33, 2**62 + 3):
+        assert noise.uniform(torch.tensor(step)).equal(noise.uniform(step))
+        at = noise.uniform_at(torch.tensor(step), row, bit)
+        assert at.equal(noise.uniform_at(step, row, bit))
+
+
 @pytest.mark.parametrize("seed", EXTREME_SEEDS)
 def test_uniform_is_a_pure_function_of_its_row(seed):
     noise = Noise(seed, torch.arange(30), 7)

@@ -416,7 +416,7 @@ def test_grids_share_their_noise():
     class Recorder(Noise):
         def uniform(self, step):
             u = super().uniform(step)
-            seen.setdefault(step, []).append(u)
+            seen.setdefault(int(step), []).append(u)
             return u
 
     T = 30
