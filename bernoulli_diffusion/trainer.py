@@ -20,6 +20,7 @@ from . import __version__, checkpoint, metrics
 from . import config as config_module
 from .architecture import build, try_out
 from .command_line import tell
+from .device import all_threads, use_threads
 from .diffusion import Diffusion
 from .distributed import ALONE, Processes, check_batch_size
 from .errors import RunError, printable
@@ -101,6 +102,8 @@ class Trainer:
             folder.train, self.config.data.batch_size, order_seed, device, shard
         )
         self.validator = Validator(folder.train, folder.val, self.config, device, processes)
+        rows = self.config.data.batch_size * self.config.model.num_sample_steps
+        use_threads(device, rows * self.num_parameters)  # a parameter multiplies once for each row
         self.step = 0
         self.best_bound = math.inf
         self.validations_without_progress = 0
@@ -327,6 +330,7 @@ class Trainer:
 
     # ------------------------------------------------------------------------------- validating
 
+    @all_threads()
     def validate(self, interrupt: Interrupt) -> None:
         """Measure the averaged weights, note it, keep the best, bring results and pictures up to date."""
         self.look_at_losses()
@@ -367,6 +371,7 @@ class Trainer:
                 )
         return bounds
 
+    @all_threads()
     def measure_final_bound(self, interrupt: Interrupt) -> None:
         """The averaged weights' bound once more, from more draws than at each validation."""
         bounds = self._measure_bounds(interrupt, FINAL_DRAWS)
@@ -564,6 +569,7 @@ class Trainer:
             frame = self.kind.draw_frame(self.results, self.config, self.folder.train)
             self.board.add(self.results, self.averaged.reverse_model, frame, self.step)
 
+    @all_threads()
     def draw_reverse_process(self, interrupt: Interrupt) -> None:
         """Draw reverse_process.gif: samples from noise to data; and what goes with it."""
         interrupt.poll()
