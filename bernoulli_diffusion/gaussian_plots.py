@@ -94,6 +94,7 @@ def _histogram(x: np.ndarray, data: np.ndarray, density: np.ndarray) -> Figure:
     axes.hist(x, color=TRAIN, histtype="step", linewidth=1.3, label=f"{len(x):,} samples", **style)
     axes.plot(points, _smoothed(points, data), color="black", linewidth=1, label="data, smoothed")
     axes.plot(points, density, color=VAL, linewidth=1.6, label="model, 2^(−bound)")
+    axes.set_xlabel("value")
     axes.set_ylabel("density")
     axes.legend(frameon=False, fontsize=9)
     axes.spines[["top", "right"]].set_visible(False)
