@@ -134,6 +134,7 @@ def forward_process(states: list[np.ndarray], times: list[int], shape=None) -> F
 
 def _panels(count: int, width: float = 4.4, height: float = 4.6) -> tuple[Figure, list[Axes]]:
     figure = Figure(figsize=(width * count, height), dpi=100, layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.12, h_pad=0.12)  # inches
     FigureCanvasAgg(figure)
     return figure, list(figure.subplots(1, count, squeeze=False)[0])
 
