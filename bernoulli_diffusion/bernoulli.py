@@ -33,7 +33,6 @@ NETWORK = None  # the package's reverse_model.py
 SAMPLES, UNITS = "strings", "bits"  # what a line is called, and what it is made of
 MISSED = " and the val share are"  # without val.txt
 NEEDED = "one string of 0 and 1 a line"  # in train.txt
-SURPRISING = 1  # bits a unit; 20 more than that, and it is all but impossible
 PICTURE_SAMPLES = 36
 PICTURE_STEPS = 60  # network calls
 COUNTED_BYTES = 1 << 24  # of packed strings; more would take long to count the distinct ones among
@@ -236,14 +235,24 @@ def draw_model(diffusion, config: Config, train: BitStrings, seed: int, folder: 
 
 
 def draw_trajectory(
-    diffusion, length: int, config: Config, count: int, seed: int, steps, path: Path, poll=None
+    diffusion,
+    length: int,
+    config: Config,
+    count: int,
+    seed: int,
+    steps,
+    path: Path,
+    poll=lambda: None,
+    is_deterministic: bool = False,
 ) -> None:
     """A GIF of count samples on their way from noise."""
     from . import plots
 
     numbers = torch.arange(count, device=diffusion.process.alpha.device)
     noise = Noise(seed, numbers, length)
-    times, states = trajectory(diffusion, noise, steps, poll=poll or (lambda: None))
+    times, states = trajectory(
+        diffusion, noise, steps, poll=poll, is_deterministic=is_deterministic
+    )
     labels = [f"t = {t}" for t in times]
     frames = plots.sample_frames(states, labels, "from noise to samples", config.data.shape)
     plots.write_gif(frames, path)
@@ -262,6 +271,11 @@ def _bits(strings_per_frame: list[list[str]]) -> np.ndarray:
 def are_known(patterns: torch.Tensor) -> torch.Tensor:
     """(M, L) bool: which bits of patterns are not asked for."""
     return patterns >= 0
+
+
+def all_but_impossible(process: BernoulliProcess, known: torch.Tensor) -> float:
+    """From how many bits on the known ones, (L,) bool, are out of the question for a model."""
+    return known.sum().item() + 20.0
 
 
 def mean_text(mean: torch.Tensor) -> bytes:

@@ -68,7 +68,9 @@ class BernoulliProcess:
         """x (..., L) float bits -> uint8."""
         return x.byte().cpu().numpy()
 
-    def mean_to_data(self, mean: Tensor) -> Tensor:
+    as_written = to_data
+
+    def mean_as_written(self, mean: Tensor) -> Tensor:
         """Means of x_0 in the data's units: probabilities, as they are."""
         return mean
 
@@ -204,7 +206,8 @@ class BernoulliProcess:
         """
         p = flip_probability
         log_odds = math.log1p(-p) - math.log(p) if p > 0 else CERTAIN
-        return ((known == 1).float() - (known == 0).float()) * log_odds
+        evidence = ((known == 1).float() - (known == 0).float()) * log_odds
+        return evidence.to(self.alpha.device)
 
     def evidence_of_x_0(self, x_0: Tensor) -> Tensor:
         """Evidence that says all of x_0. x_0: (..., L) bits."""

@@ -18,6 +18,7 @@ from .gaussian_data import (
     parse_pattern,
     read_patterns,
     read_real_vectors,
+    rounded,
     to_text,
 )
 from .gaussian_process import GaussianProcess, schedule_betas
@@ -30,8 +31,8 @@ NETWORK = Path(__file__).with_name("gaussian_reverse_model.py")
 SAMPLES, UNITS = "samples", "numbers"  # what a line is called, and what it is made of
 MISSED = " is"  # without val.txt
 NEEDED = "one sample a line, numbers between spaces"  # in train.txt
-SURPRISING = 20  # bits a unit; 20 more than that, and it is all but impossible
 PICTURE_SAMPLES = 1000
+PICTURE_NUMBERS = 500_000  # in all of these, or fewer samples are drawn
 PICTURE_STEPS = 150  # network calls
 IMAGES = 64
 MOST_COMPARED = 4096  # samples on either side of an energy distance
@@ -102,6 +103,7 @@ def _process(config: Config, mean, deviation, device) -> GaussianProcess:
         beta_max=model.beta_max,
         variance=model.variance,
         loss=config.training.loss,
+        width=config.data.dequantize or 0.0,
     )
 
 
@@ -174,10 +176,10 @@ class Measures:
         across = _mean_distance(x, self._compared)
         return {"energy_distance": 2 * across - _mean_distance(x, x) - self._within}
 
-    @staticmethod
-    def examples(samples: np.ndarray, count: int) -> list:
-        """The first samples, as results.json keeps them: to five digits."""
-        return [[float(f"{v:.5g}") for v in row] for row in samples[:count].tolist()]
+    def examples(self, samples: np.ndarray, count: int) -> list:
+        """The first samples, as results.json keeps them: to five digits of the data's deviation."""
+        values = rounded(samples[:count], self.train.deviation, digits=5).tolist()
+        return [[float(f"{v:.15g}") for v in row] for row in values]
 
     def is_example(self, example) -> bool:
         return (
@@ -214,7 +216,7 @@ class Measures:
         on = "val" if results["has_val"] else "train"
         bits = results["final_bound"][on]["bits"]
         gains = [
-            f"{results['baselines'][f'{name}_{on}'] - bits:.3f} than {label}"
+            _better_or_worse(results["baselines"][f"{name}_{on}"] - bits, label)
             for name, label in (
                 ("isotropic", "an isotropic Gaussian"),
                 ("gaussian", "a fitted Gaussian"),
@@ -224,10 +226,14 @@ class Measures:
         ]
         data, distance = results["data"], results["energy_distance"][-1]
         return [
-            f"better     {', '.join(gains)}: bits per sample on {on}",
+            f"compared   {', '.join(gains)}: bits per sample on {on}",
             f"samples    energy distance {distance:.4f} to {on}; {on} against itself"
             f" {data['energy_floor']:.4f}, by chance up to {data['energy_floor_high']:.4f}",
         ]
+
+
+def _better_or_worse(gain: float, label: str) -> str:
+    return f"{abs(gain):.3f} {'better' if gain >= 0 else 'worse'} than {label}"
 
 
 def _mean_distance(x: torch.Tensor, y: torch.Tensor) -> float:
@@ -367,9 +373,11 @@ def draw_model(
     process, shape = diffusion.process, config.data.shape
     data = _shown(train)
     count = IMAGES if gaussian_plots.as_images(train.length, shape) else PICTURE_SAMPLES
+    count = min(count, _most_drawn(train.length))
     numbers = torch.arange(count, device=process.alpha.device)
     noise = Noise(seed, numbers, train.length)
-    times, states = trajectory(diffusion, noise, min(process.T, PICTURE_STEPS), poll=poll)
+    steps = min(process.T, PICTURE_STEPS)
+    times, states = trajectory(diffusion, noise, steps, poll=poll, most=gaussian_plots.FRAMES)
     labels = [f"t = {t}" for t in times]
     frames = gaussian_plots.sample_frames(states, labels, "from noise to samples", data, shape)
     plots.write_gif(frames, folder / "reverse_process.gif")
@@ -392,24 +400,39 @@ def draw_model(
 
 
 def draw_trajectory(
-    diffusion, length: int, config: Config, count: int, seed: int, steps, path: Path, poll=None
+    diffusion,
+    length: int,
+    config: Config,
+    count: int,
+    seed: int,
+    steps,
+    path: Path,
+    poll=lambda: None,
+    is_deterministic: bool = False,
 ) -> None:
     """A GIF of count samples on their way from noise."""
     from . import gaussian_plots, plots
 
     process = diffusion.process
-    numbers = torch.arange(count, device=process.alpha.device)
+    numbers = torch.arange(min(count, _most_drawn(length)), device=process.alpha.device)
+    noise = Noise(seed, numbers, length)
+    most = gaussian_plots.FRAMES
     times, states = trajectory(
-        diffusion, Noise(seed, numbers, length), steps, poll=poll or (lambda: None)
+        diffusion, noise, steps, poll=poll, is_deterministic=is_deterministic, most=most
     )
     labels, shape = [f"t = {t}" for t in times], config.data.shape
     frames = gaussian_plots.sample_frames(states, labels, "from noise to samples", None, shape)
     plots.write_gif(frames, path)
 
 
+def _most_drawn(length: int) -> int:
+    """Samples of so many numbers that a picture shows: their states are all in memory at once."""
+    return max(36, PICTURE_NUMBERS // length)
+
+
 def _shown(train: RealVectors) -> np.ndarray:
     """As many of the training samples as are drawn beside the model's."""
-    return train.dequantized(slice(4 * PICTURE_SAMPLES))
+    return train.dequantized(slice(4 * min(PICTURE_SAMPLES, _most_drawn(train.length))))
 
 
 @torch.inference_mode()
@@ -442,6 +465,14 @@ def bound_on_grid(diffusion, points: np.ndarray, poll) -> np.ndarray:
 def are_known(patterns: torch.Tensor) -> torch.Tensor:
     """(M, D) bool: which numbers of patterns are not asked for."""
     return ~patterns.isnan()
+
+
+def all_but_impossible(process: GaussianProcess, known: torch.Tensor) -> float:
+    """From how many bits on the known numbers, (D,) bool, are out of the question for a model.
+
+    20 bits a number and 20 more, of the density of standardised numbers.
+    """
+    return 20.0 * known.sum().item() + 20 + process.deviation.log2()[known].sum().item()
 
 
 def mean_text(mean: np.ndarray) -> bytes:

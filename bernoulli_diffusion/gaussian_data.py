@@ -21,8 +21,10 @@ from .noise import Noise, derive_seed
 MAX_NUMBERS = 10_000  # in a line
 LINES_AT_A_TIME = 4096
 NUMBER = re.compile(rb"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+GZIP = b"\x1f\x8b"
 DEQUANTIZING = 1  # stream of random numbers
 LARGEST = 1e30  # of a number: its square must not overflow
+FARTHEST = 1e6  # deviations from the mean; beyond, float32 has no digits left for the data
 
 
 class RealVectors:
@@ -105,6 +107,8 @@ def read_real_vectors(path: Path, width: float = 0.0, like: RealVectors | None =
         length = values.shape[1]
     values = np.concatenate(blocks)
     if like is not None:
+        if values.shape[1] == like.length:
+            _refuse_far(values, like, path)
         return RealVectors(values, like.mean, like.deviation, like.width)
     vectors = RealVectors(values, width=width)
     constant = np.flatnonzero(values.min(axis=0) == values.max(axis=0))
@@ -116,11 +120,26 @@ def read_real_vectors(path: Path, width: float = 0.0, like: RealVectors | None =
         )
     narrow = np.flatnonzero(vectors.deviation < 1e-12 * np.abs(vectors.mean))
     if len(narrow):
+        cure = "subtract that from it"
+        if np.abs(values[:, narrow[0]]).max() < 1 / LARGEST:
+            cure = "multiply it by a large number"
         raise UserError(
             f"{printable(path)}: column {narrow[0] + 1} hardly varies around"
-            f" {vectors.mean[narrow[0]]:g}; subtract that from it"
+            f" {vectors.mean[narrow[0]]:g}; {cure}"
         )
     return vectors
+
+
+def _refuse_far(values: np.ndarray, like: RealVectors, path: Path) -> None:
+    """Raise UserError for the first number that the data like give float32 no digits for."""
+    far = np.argwhere(np.abs(values - like.mean) > FARTHEST * like.deviation)
+    if len(far):
+        row, column = far[0]
+        raise UserError(
+            f"{printable(path)}:{row + 1}:{column + 1}: {values[row, column]:g} is more than a million"
+            f" deviations from the training data's mean, {like.mean[column]:g}; if it stands for a"
+            " missing value, leave out the line"
+        )
 
 
 def _lines(path: Path, expected: str) -> list[bytes]:
@@ -131,6 +150,8 @@ def _lines(path: Path, expected: str) -> list[bytes]:
         raise cannot_open(printable(path), error) from None
     if text.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise UserError(f"{printable(path)}:1: UTF-16 text; save the file as plain text (UTF-8)")
+    if text.startswith(GZIP):
+        raise UserError(f"{printable(path)}:1: a compressed file; unpack it first (gunzip)")
     lines = text.removeprefix(codecs.BOM_UTF8).split(b"\n")
     while lines and not lines[-1].strip():
         lines.pop()
@@ -164,6 +185,8 @@ def _find_mistake(lines: list[bytes], length: int | None, path: Path, first: int
         place, words = f"{printable(path)}:{number}", _words(line)
         if words in ([], [b""]):
             raise UserError(f"{place}: an empty line among the samples; remove it")
+        if words[-1] == b"" and words[:-1]:
+            raise UserError(f"{place}: a comma at the end of the line; remove it")
         for column, word in enumerate(words, 1):
             _parse_number(word, f"{place}:{column}")
         if len(words) > MAX_NUMBERS:
@@ -182,13 +205,25 @@ def _parse_number(word: bytes, place: str, expected: str = "a number") -> float:
     text = printable(word[:20].decode("utf-8", "replace"))
     if not NUMBER.fullmatch(word):
         what = f"found '{text}'" if word else "found nothing between two commas"
-        cure = ""
-        if text.lower().lstrip("+-") in ("nan", "inf", "infinity", "na", "null"):
-            cure = "; leave out lines with missing or infinite values"
-        raise UserError(f"{place}: expected {expected}, {what}{cure}")
+        raise UserError(f"{place}: expected {expected}, {what}{_cure(text, place, expected)}")
     if abs(float(word)) > LARGEST:
-        raise UserError(f"{place}: {text} is too large; the most is {LARGEST:g}")
+        raise UserError(
+            f"{place}: {text} is too large, the most is {LARGEST:g}; write the numbers in larger units"
+        )
     return float(word)
+
+
+def _cure(text: str, place: str, expected: str) -> str:
+    """What to do about text that is no number, as the end of an error."""
+    if text.lower().lstrip("+-") in ("nan", "inf", "infinity", "na", "null"):
+        if "?" in expected:
+            return "; write ? for what is not known"
+        return "; leave out lines with missing or infinite values"
+    if ";" in text:
+        return "; put spaces, tabs or commas between numbers"
+    if re.search(r":1:\d+$", place) and any(letter.isalpha() for letter in text):
+        return "; if this line is a header, remove it"
+    return ""
 
 
 def read_patterns(path: Path, length: int) -> np.ndarray:
@@ -215,9 +250,15 @@ def parse_pattern(text: bytes, length: int, place: str) -> np.ndarray:
     return np.array(values)
 
 
+def rounded(values: np.ndarray, deviation: np.ndarray, digits: int = 6) -> np.ndarray:
+    """values to so many digits of their deviation, (N, D) and (D,): all that a model can know."""
+    unit = 10.0 ** (np.floor(np.log10(deviation)) - digits + 1)
+    return np.round(values / unit) * unit + 0.0  # no -0
+
+
 def to_text(values: np.ndarray) -> bytes:
-    """(N, D) -> N lines of numbers with six digits, between spaces."""
-    rows = (" ".join([f"{v:.6g}" for v in row]) for row in values.tolist())
+    """(N, D) -> N lines of numbers between spaces, with as many digits as they have."""
+    rows = (" ".join([f"{v:.15g}" for v in row]) for row in values.tolist())
     return "".join(f"{row}\n" for row in rows).encode()
 
 

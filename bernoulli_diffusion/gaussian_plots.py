@@ -81,7 +81,7 @@ def samples(x: np.ndarray, data: np.ndarray, density: np.ndarray | None, shape=N
             vmax=np.percentile(image, 99.5),
         )  # fmt: skip
         axes[2].set_title("density of the model, 2^(−bound)", fontsize=11)
-        axes[2].set_aspect("equal")
+        axes[2].set_aspect("equal" if _are_alike(data) else "auto")
     return figure
 
 
@@ -142,10 +142,18 @@ def _panels(count: int, width: float = 4.4, height: float = 4.6) -> tuple[Figure
 def _limits(data: np.ndarray) -> np.ndarray:
     """(2, D): the least and the greatest of each number, or of two the same span, and a margin."""
     low, high = data.min(axis=0), data.max(axis=0)
-    if data.shape[1] == 2:
-        middle, half = (low + high) / 2, (high - low).max() / 2
-        low, high = middle - half, middle + half
+    middle, half = (low + high) / 2, (high - low) / 2
+    half = np.where(half > 1e-9 * np.abs(middle), half, np.maximum(np.abs(middle), 1) / 2)
+    if data.shape[1] == 2 and _are_alike(data):
+        half = half.max()
+    low, high = middle - half, middle + half
     return np.stack([low, high]) + 0.12 * (high - low) * np.array([[-1], [1]])
+
+
+def _are_alike(data: np.ndarray) -> bool:
+    """Whether the first two numbers may share a scale: their spans are not too different."""
+    spans = np.ptp(data[:, :2], axis=0)
+    return spans.max() <= 5 * spans.min()
 
 
 def _show(axes: Axes, x: np.ndarray, data: np.ndarray, shape, most=MAX_IMAGES, small=False) -> None:
@@ -183,7 +191,7 @@ def _set_range(axes: Axes, data: np.ndarray) -> None:
     limits = _limits(data[:, :2])
     axes.set_xlim(limits[:, 0])
     axes.set_ylim(limits[:, 1])
-    axes.set_aspect("equal")
+    axes.set_aspect("equal" if _are_alike(data) else "auto")
     if data.shape[1] > 2:
         axes.set_xlabel(f"number 1 of {data.shape[1]:,}")
         axes.set_ylabel("number 2")
@@ -192,6 +200,10 @@ def _set_range(axes: Axes, data: np.ndarray) -> None:
 def _levels(x: np.ndarray, data: np.ndarray) -> np.ndarray:
     """x as grey levels from 0 to 1, between the darkest and the lightest of data."""
     low, high = np.percentile(data, [0.5, 99.5])
+    if high <= low:  # all but a few are equal
+        low, high = data.min(), data.max()
+    if high <= low:
+        return np.full(x.shape, 0.5)
     return np.clip((x - low) / (high - low), 0, 1)
 
 
@@ -222,7 +234,7 @@ def sample_frames(
     around = states[-1] if data is None else data
     if as_images(states.shape[2], shape):
         levels = np.round(_levels(states, around) * 15) / 15
-        return plots.sample_frames(levels, labels, title, shape, "dark is large")
+        return plots.sample_frames(levels, labels, title, shape, "dark is large", "sample")
     figure, [axes] = _panels(1, width=4.8, height=4.8)
     _behind(axes, around, data is not None)
     moving = _scatter(axes, states[0]) if states.shape[2] > 1 else _bars(axes, states[0], around)

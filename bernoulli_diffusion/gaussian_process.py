@@ -12,9 +12,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .errors import UserError
+from .gaussian_data import FARTHEST, rounded
+
 LARGEST_BETA = 0.5  # beyond, a noise prediction would have to tell x_0 from (almost) nothing
 UNIFORM_SHARE = 0.2  # of the times drawn; the others are drawn by how much a step decides
 LOG_2_PI = math.log(2 * math.pi)
+LEAST_NOISE = (
+    1e-12  # variance of what is seen, standardised: less is none, more than 1 / this is no more
+)
 
 
 def schedule_betas(schedule: str, T: int, beta_min: float, beta_max: float) -> Tensor:
@@ -50,7 +56,7 @@ class GaussianProcess:
     normal) or "posterior" (right if they are a single point), as in Ho et al. 2020, or "learned",
     between and around these: the network then returns eps and, behind it, as many numbers more.
     loss: what training lowers, the "bound" or the "simple" squared error of eps.
-    mean, deviation: (D,) of the training data.
+    mean, deviation: (D,) of the training data. width: of the noise by which they were blurred.
     """
 
     has_flips = False  # so that neither thinning nor balanced steps apply
@@ -73,8 +79,9 @@ class GaussianProcess:
         beta_max: float = 0.02,
         variance: str = "beta",
         loss: str = "bound",
+        width: float = 0.0,
     ):
-        self.T, self.variance = T, variance
+        self.T, self.variance, self.width = T, variance, width
         self.simple_loss = self.squared_error if loss == "simple" else None
         self.mean, self.deviation = mean.double().cpu(), deviation.double().cpu()
         dtype = torch.float32 if torch.device(device).type == "mps" else torch.float64
@@ -117,7 +124,16 @@ class GaussianProcess:
         """Numbers in the data's own units. x: (..., D) standardised. Returns float64."""
         return (x.double().cpu() * self.deviation + self.mean).numpy()
 
-    mean_to_data = to_data
+    def as_written(self, x: Tensor) -> np.ndarray:
+        """Samples as the data's file has them: blurred numbers back in their cells, else rounded."""
+        values = self.to_data(x)
+        if self.width:
+            return np.floor(values / self.width) * self.width + 0.0  # no -0
+        return rounded(values, self.deviation.numpy())
+
+    def mean_as_written(self, mean: Tensor) -> np.ndarray:
+        """Means of x_0 in the data's units, without what blurring adds."""
+        return rounded(self.to_data(mean) - self.width / 2, self.deviation.numpy())
 
     # --- Forwards
 
@@ -260,14 +276,26 @@ class GaussianProcess:
     def evidence_of(self, known: Tensor, noise: float = 0.0) -> Tensor:
         """Values seen through Gaussian noise. known: (..., D) in the data's units, NaN if unknown.
 
-        noise: standard deviation in the data's units, 0 for exact values. Returns (..., D, 2): the
-        standardised value and the variance of its noise, infinite where nothing is known.
+        noise: standard deviation in the data's units, 0 for exact values. Blurred numbers are taken
+        at the middle of their cells. Returns (..., D, 2) float32 on the device: the standardised
+        value and the variance of its noise, infinite where nothing is known.
+        Raises UserError for a value that is too far away for float32.
         """
-        mean, deviation = self.mean.to(known), self.deviation.to(known)
-        unknown = known.isnan()
-        value = ((known - mean) / deviation).masked_fill(unknown, 0)
-        variance = (noise / deviation).square().expand_as(known)
-        return torch.stack([value, variance.masked_fill(unknown, math.inf)], dim=-1).float()
+        unknown = known.isnan().cpu()
+        # in float64, since data may vary little around a large mean
+        value = (known.cpu().double() + self.width / 2 - self.mean) / self.deviation
+        value = value.masked_fill(unknown, 0)
+        if len(far := (value.abs() > FARTHEST).nonzero()):
+            *row, column = far[0].tolist()
+            raise UserError(
+                f"{f'pattern {row[0] + 1}, ' if row else ''}number {column + 1}:"
+                f" {known[tuple(far[0])]:g} is more than a million deviations from the training data's"
+                f" mean, {self.mean[column]:g}; write ? if it is not known"
+            )
+        share = (noise / self.deviation).square()
+        share = share.masked_fill(share < LEAST_NOISE, 0).clamp(max=1 / LEAST_NOISE)
+        variance = share.expand_as(value).masked_fill(unknown, math.inf)
+        return torch.stack([value, variance], dim=-1).float().to(self.alpha.device)
 
     def evidence_of_x_0(self, x_0: Tensor) -> Tensor:
         """Evidence that says all of x_0. x_0: (..., D) standardised."""

@@ -60,7 +60,14 @@ def generate(arguments, group: Processes) -> None:
     if arguments.gif and arguments.N:
         count = min(arguments.N, kind.PICTURE_SAMPLES)
         kind.draw_trajectory(
-            diffusion, length, config, count, arguments.seed, arguments.steps, arguments.gif
+            diffusion,
+            length,
+            config,
+            count,
+            arguments.seed,
+            arguments.steps,
+            arguments.gif,
+            is_deterministic=arguments.deterministic,
         )
 
 
@@ -89,7 +96,7 @@ def samples(kind, diffusion, length: int, arguments, device, group) -> Iterator[
             device,
             is_deterministic=arguments.deterministic,
         )
-        return b"".join(kind.to_text(diffusion.process.to_data(batch)) for batch in batches)
+        return b"".join(kind.to_text(diffusion.process.as_written(batch)) for batch in batches)
 
     for first in range(0, N, batch_size * group.size):
         part = range(first, min(first + batch_size * group.size, N))
@@ -99,10 +106,10 @@ def samples(kind, diffusion, length: int, arguments, device, group) -> Iterator[
 
 def answers(kind, diffusion, patterns, arguments, device) -> Iterator[bytes]:
     """Samples with conditions as text, piece by piece."""
-    patterns = torch.from_numpy(patterns).to(device).float()
+    patterns = torch.from_numpy(patterns)
     started_at_string = arguments.denoise and not arguments.particles and not arguments.independent
     if started_at_string and diffusion.process.has_flips and kind.are_known(patterns).all():
-        yield from restored(kind, diffusion, patterns, arguments)
+        yield from restored(kind, diffusion, patterns.to(device).float(), arguments)
     else:
         yield from completed(kind, diffusion, patterns, arguments)
 
@@ -120,7 +127,7 @@ def restored(kind, diffusion, y, arguments) -> Iterator[bytes]:
         line = number // N
         noise = Noise(arguments.seed, line * MAX_RUNS + number % N, L)
         x_0 = denoised(diffusion, y[line], arguments.noise, noise, arguments.steps)
-        yield kind.to_text(diffusion.process.to_data(x_0))
+        yield kind.to_text(diffusion.process.as_written(x_0))
 
 
 def completed(kind, diffusion, patterns, arguments) -> Iterator[bytes]:
@@ -128,8 +135,7 @@ def completed(kind, diffusion, patterns, arguments) -> Iterator[bytes]:
     particles = arguments.particles or PARTICLES
     process = diffusion.process
     evidence = process.evidence_of(patterns, arguments.noise)
-    found = []
-    for one in conditional_samples(
+    answers = conditional_samples(
         diffusion,
         evidence,
         arguments.N,
@@ -138,19 +144,32 @@ def completed(kind, diffusion, patterns, arguments) -> Iterator[bytes]:
         1 if arguments.independent else None,
         arguments.steps,
         arguments.batch_size or 4096,
-    ):
-        found.append((-one.log_evidence / math.log(2), one.effective_sample_size, one.ancestors))
-        yield (
-            kind.mean_text(process.mean_to_data(one.mean[None]))
-            if arguments.mean
-            else kind.to_text(process.to_data(one.samples))
+    )
+    found = []
+    for one, pattern in zip(answers, patterns, strict=True):
+        found.append(
+            (0.0 - one.log_evidence / math.log(2), one.effective_sample_size, one.ancestors)
         )
-    known = kind.are_known(patterns).sum(dim=1).tolist()
-    tell_quality(kind, found, known, particles, arguments)
+        if arguments.mean:
+            yield kind.mean_text(process.mean_as_written(one.mean[None]))
+            continue
+        values = process.as_written(one.samples)
+        if not arguments.denoise:  # what was given stays what it was, to the last digit
+            values = np.where(kind.are_known(pattern), pattern, values).astype(values.dtype)
+        yield kind.to_text(values)
+    known = kind.are_known(patterns)
+    unlikely = [kind.all_but_impossible(process, row) for row in known]
+    tell_quality(kind, found, known.sum(dim=1).tolist(), unlikely, particles, arguments)
 
 
-def tell_quality(kind, found, known: list[int], particles: int, arguments) -> None:
-    """On standard error: how probable what is known is, and how far the samples can be trusted."""
+def tell_quality(
+    kind, found, known: list[int], unlikely: list[float], particles, arguments
+) -> None:
+    """On standard error: how probable what is known is, and how far the samples can be trusted.
+
+    found: of each pattern -log2 p, the effective sample size and the ancestors; unlikely: from how
+    many bits on -log2 p is out of the question.
+    """
     what = f"noisy {kind.SAMPLES.removesuffix('s')}" if arguments.denoise else "pattern"
 
     def span(values, form: str) -> str:
@@ -167,7 +186,7 @@ def tell_quality(kind, found, known: list[int], particles: int, arguments) -> No
     for number, (cost, size, _) in enumerate(found):
         if not math.isfinite(cost):
             problem = "the model gives what is known the probability 0"
-        elif cost > known[number] * kind.SURPRISING + 20:
+        elif cost > unlikely[number]:
             problem = f"what is known is all but impossible under the model (2^-{cost:,.0f})"
         elif size < FEW:
             problem = (

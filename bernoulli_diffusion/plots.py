@@ -419,12 +419,14 @@ def sample_frames(
     title: str,
     shape: tuple[int, int] | None = None,
     caption: str = "black is 1",
+    unit: str = "string",
 ) -> np.ndarray:
     """Frames of generated strings, one for each step of their evolution: 1 is black, 0 is white.
 
     samples: (F, N, L) of 0 to 1, N strings at each of F steps; labels: F names of the steps, such
     as "epoch 40"; shape: (rows, columns) with rows * columns = L draws each string as an image,
-    None as a row of cells. Of many strings the first are shown, and the frames say so.
+    None as a row of cells. Of many strings the first are shown, and the frames say so, with unit for
+    what one is called.
     Returns (min(F, MAX_FRAMES), H, W) grey levels, uint8.
     """
     steps = evenly_spaced(len(samples))
@@ -433,7 +435,7 @@ def sample_frames(
     as_image = shape is not None and min(shape) > 1 and max(shape) <= MAX_WIDTH
     grid = _image_grid(N, *shape) if as_image else _row_grid(N, L)
 
-    strings = "1 string" if N == 1 else f"{N:,} strings"
+    strings = f"{N:,} {unit}{'s' if N > 1 else ''}"
     shown = strings if grid.count == N else f"{grid.count} of {strings} shown"
     frame_width = max(grid.width + 2 * MARGIN, MIN_WIDTH)
     headers = _headers(title, [labels[i] for i in steps], f"{shown} · {caption}", frame_width)

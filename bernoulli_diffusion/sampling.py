@@ -270,11 +270,17 @@ def trajectory(
     steps: int | None = None,
     frames: int = 60,
     poll=lambda: None,
+    is_deterministic: bool = False,
+    most: int | None = None,
 ) -> tuple[list[int], np.ndarray]:
     """The same walk, for a picture: the times shown and the states (F, B, L) at them, as data.
 
-    All visited times if steps is given, else `frames` of them, dense near 0.
+    All visited times if steps is given, else `frames` of them, dense near 0; of these `most`, evenly
+    spaced, if that is given. steps, poll, is_deterministic: as in walk.
     """
     shown = tuple(grid_times(diffusion.T, min(steps or frames, diffusion.T)))
-    times, states = zip(*walk(diffusion, noise, steps, shown, poll), strict=True)
+    if most and len(shown) > most:
+        shown = tuple(shown[k] for k in np.linspace(0, len(shown) - 1, most).round().astype(int))
+    visited = walk(diffusion, noise, steps, shown, poll, is_deterministic)
+    times, states = zip(*visited, strict=True)
     return list(times), diffusion.process.to_data(torch.stack(states))

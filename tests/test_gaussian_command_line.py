@@ -135,6 +135,46 @@ def test_generate(trained):
     assert 2.9 < mean[0, 0] < 3.4  # drawn towards the data
 
 
+def test_the_gif_shows_the_sampler_that_was_asked_for_also_of_a_single_sample(tmp_path):
+    run_dir = make_run(tmp_path / "run", D=1)
+    results_dir = tmp_path / succeed(ROOT / "train.py", "run", cwd=tmp_path).split()[-1]
+    best = results_dir / "checkpoints" / "model_best.pt"
+    gifs = []
+    for count, option in ((1, "--steps=5"), (20, "--steps=5"), (20, "--deterministic")):
+        gifs.append(run_dir / f"{len(gifs)}.gif")
+        options = ["--steps=5", option, "--gif", gifs[-1]]
+        done = execute(ROOT / "generate.py", best, count, *options, cwd=tmp_path)
+        assert (done.returncode, done.stderr) == (0, "")
+    assert len({gif.read_bytes() for gif in gifs}) == 3
+
+
+def test_what_is_given_comes_back_to_the_last_digit(trained):
+    run_dir, results_dir = trained
+    best = results_dir / "checkpoints" / "model_best.pt"
+    given = "3.0123456789012"
+    lines = succeed(ROOT / "generate.py", best, 3, "--given", f"{given} ?", cwd=run_dir)
+    assert [line.split()[0] for line in lines.splitlines()] == [given] * 3
+
+
+def test_whole_numbers_are_answered_by_whole_numbers(tmp_path):
+    """Two equal columns of 0 and 1, blurred by the noise of dequantizing."""
+    run_dir = tmp_path / "run"
+    run_dir.mkdir()
+    config = CONFIG.replace("epochs: 4", "epochs: 200").replace("T: 20", "T: 100")
+    config = config.replace("validate_every_n_epochs: 2", "validate_every_n_epochs: 100, lr: 0.01")
+    (run_dir / "config.yaml").write_text(config.replace("batch_size: 32", "dequantize: 1"))
+    bits = np.random.default_rng(0).integers(0, 2, 1000)
+    np.savetxt(run_dir / "train.txt", np.stack([bits, bits], axis=1), fmt="%d")
+    results_dir = succeed(ROOT / "train.py", "run", cwd=tmp_path).split()[-1]
+    best = tmp_path / results_dir / "checkpoints" / "model_best.pt"
+    for given in ("0", "1"):
+        options = ["--given", f"{given} ?", "--particles", 256, "--independent"]
+        lines = succeed(ROOT / "generate.py", best, 50, *options, cwd=tmp_path).splitlines()
+        assert lines.count(f"{given} {given}") >= 40
+    free = succeed(ROOT / "generate.py", best, 100, cwd=tmp_path).splitlines()
+    assert free.count("0 0") + free.count("1 1") >= 70  # by chance 50
+
+
 def test_evaluate(trained):
     run_dir, results_dir = trained
     best = results_dir / "checkpoints" / "model_best.pt"
@@ -156,6 +196,13 @@ def test_evaluate(trained):
         (("generate.py", 3, "--given", "a ?"), "--given:1: expected a number or ?, found 'a'"),
         (("evaluate", "one.txt"), "one.txt: samples of 1 numbers, but the model's have 2"),
         (("evaluate", "bad.txt"), "bad.txt:2:2: expected a number, found 'x'"),
+        (("evaluate", "three.txt"), "three.txt: samples of 3 numbers, but the model's have 2"),
+        (("evaluate", "far.txt"), "far.txt:2:1: 1e+20 is more than a million deviations from"),
+        (
+            ("generate.py", 3, "--given", "? 1e20"),
+            "number 2: 1e+20 is more than a million deviations",
+        ),
+        (("generate.py", 3, "--given", "nan 3"), "found 'nan'; write ? for what is not known"),
         (("evaluate", "val.txt", "--exact"), "--exact: for models of bits"),
     ],
     ids=str,
@@ -163,6 +210,8 @@ def test_evaluate(trained):
 def test_mistakes(trained, arguments, message):
     run_dir, results_dir = trained
     (run_dir / "one.txt").write_text("1\n2\n")
+    (run_dir / "three.txt").write_text("1 2 3\n")
+    (run_dir / "far.txt").write_text("3 3\n1e20 3\n")
     (run_dir / "bad.txt").write_text("1 2\n2 x\n")
     best = results_dir / "checkpoints" / "model_best.pt"
     script, *rest = arguments

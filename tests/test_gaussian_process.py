@@ -359,6 +359,33 @@ def test_given_numbers_are_answered_by_the_conditional_gaussian(variance):
     assert unknown.log_evidence == pytest.approx(0, abs=1e-9)
 
 
+def test_small_differences_around_a_large_mean_are_kept():
+    p = process(mean=1.7e9, deviation=1.0)
+    known = torch.tensor([[1.7e9 + 1, math.nan], [1.7e9 - 0.5, 1.7e9]], dtype=torch.float64)
+    value, variance = p.evidence_of(known).unbind(dim=-1)
+    assert value.tolist() == [[1, 0], [-0.5, 0]]
+    assert variance.tolist() == [[0, math.inf], [0, 0]]
+    assert p.as_written(torch.tensor([[0.25, -1.123456789]])).tolist() == [
+        pytest.approx([1.7e9 + 0.25, 1.7e9 - 1.12346], abs=1e-6, rel=0)
+    ]
+
+
+@pytest.mark.parametrize("noise", [1e-30, 1e30])
+def test_noise_of_any_size_leaves_evidence_finite(noise):
+    diffusion = oracle(T=10)
+    evidence = diffusion.process.evidence_of(torch.tensor([[0.3, -0.2]]), noise)
+    [one] = conditional_samples(diffusion, evidence, 4, 0, particles=8)
+    assert math.isfinite(one.log_evidence)
+    assert one.samples.isfinite().all()
+
+
+def test_blurred_numbers_go_back_into_their_cells():
+    p = process(mean=3.5, deviation=2.0, width=1.0)
+    assert p.evidence_of(torch.tensor([3.0, 5.0]))[..., 0].tolist() == [0, 1]
+    assert p.as_written(torch.tensor([[0.0, 0.2], [0.3, -1.76]])).tolist() == [[3, 3], [4, -1]]
+    assert p.mean_as_written(torch.tensor([0.0, 0.2])).tolist() == pytest.approx([3, 3.4])
+
+
 def test_noisy_numbers_are_answered_by_the_posterior():
     diffusion, s = oracle(T=100, mean=-1, deviation=3), 1.5
     y = torch.tensor([[2.0, -2.5], [math.nan, 4.0]])
