@@ -13,6 +13,7 @@ from bernoulli_diffusion.command_line import (
     positive_number,
     run,
 )
+from bernoulli_diffusion.interrupt import ending_at_once
 
 EXAMPLES = """\
 examples:
@@ -166,8 +167,9 @@ def parse_arguments():
 def main() -> None:
     arguments = parse_arguments()
     # torch takes a second to import: after the arguments are known to be sound
-    from bernoulli_diffusion.distributed import processes
-    from bernoulli_diffusion.generation import generate
+    with ending_at_once():
+        from bernoulli_diffusion.distributed import processes
+        from bernoulli_diffusion.generation import generate
 
     with processes() as group:
         generate(arguments, group)

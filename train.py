@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from bernoulli_diffusion.command_line import ArgumentParser, run, tell
+from bernoulli_diffusion.interrupt import Interrupted, ending_at_once
 
 
 def parse_arguments():
@@ -67,12 +68,12 @@ def main() -> None:
 
 
 def train(arguments, group) -> None:
-    from bernoulli_diffusion import reports
-    from bernoulli_diffusion.device import choose_device
-    from bernoulli_diffusion.interrupt import Interrupted
-    from bernoulli_diffusion.resume import resume
-    from bernoulli_diffusion.run_folder import read_run_folder
-    from bernoulli_diffusion.trainer import Trainer
+    with ending_at_once():
+        from bernoulli_diffusion import reports
+        from bernoulli_diffusion.device import choose_device
+        from bernoulli_diffusion.resume import resume
+        from bernoulli_diffusion.run_folder import read_run_folder
+        from bernoulli_diffusion.trainer import Trainer
 
     if arguments.tensorboard:
         from bernoulli_diffusion.tensorboard import check_installed

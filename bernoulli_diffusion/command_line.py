@@ -94,10 +94,10 @@ def run(main) -> int:
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-        return _tell(OUT_OF_MEMORY, 1)
+        return _tell(OUT_OF_MEMORY, 1, is_of_one=True)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        return _tell(f"{where}{error.strerror or error}", 1)
+        return _tell(f"{where}{error.strerror or error}", 1, is_of_one=True)
 
 
 def _terminate(number: int, _frame) -> None:
@@ -118,11 +118,14 @@ def _discard(stream) -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
-def _tell(error: object, code: int) -> int:
-    if os.environ.get("LOCAL_RANK", "0") == "0":
+def _tell(error: object, code: int, is_of_one: bool = False) -> int:
+    """Tell what is wrong. is_of_one: of torchrun's processes this one alone may know of it."""
+    rank = os.environ.get("LOCAL_RANK", "0")
+    who = "" if rank == "0" else f"process {rank}: "
+    if is_of_one or rank == "0":
         for line in str(error).split("\n"):
-            tell(f"error: {printable(line)}")
-    else:
+            tell(f"error: {who}{printable(line)}")
+    if rank != "0":
         # Of torchrun's processes on a machine the first speaks for all, and they end together: let
         # it speak first.
         with contextlib.suppress(KeyboardInterrupt):

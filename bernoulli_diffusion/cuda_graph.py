@@ -25,7 +25,7 @@ def recorded(function: Callable[..., Tensor], *examples: Tensor) -> Callable[...
     try:
         replay, output = _record(function, inputs)
     except RuntimeError:
-        torch.cuda.set_stream(before)  # torch leaves the stream of a recording that failed current
+        torch.cuda.set_stream(before)  # torch may leave another one current
         torch.cuda.synchronize()
         return function
 
@@ -35,6 +35,7 @@ def recorded(function: Callable[..., Tensor], *examples: Tensor) -> Callable[...
         replay()
         return output.clone()  # the next call writes over it
 
+    call.function = function  # keeps the tensors alive that the recording uses
     return call
 
 
@@ -43,8 +44,16 @@ def _record(function: Callable[..., Tensor], inputs: list[Tensor]) -> tuple[Call
     aside = torch.cuda.Stream()
     aside.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(aside):
-        for _ in range(WARM_UP):
+        for _ in range(WARM_UP - 1):
             function(*inputs)
+        # What waits for the GPU cannot be recorded, and a recording that fails leaves torch's memory
+        # and random states damaged: find out first.
+        before = torch.cuda.get_sync_debug_mode()
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            function(*inputs)
+        finally:
+            torch.cuda.set_sync_debug_mode(before)
     torch.cuda.current_stream().wait_stream(aside)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):

@@ -513,4 +513,6 @@ def _fits(strings: BitStrings, device: torch.device) -> bool:
 
 def _send(tensor: Tensor, device: torch.device) -> Tensor:
     """tensor on the device; a GPU is not waited for."""
-    return tensor.to(device, non_blocking=device.type == "cuda")
+    if device.type != "cuda" or tensor.is_cuda:
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)

@@ -27,11 +27,12 @@ def choose_device(name: str) -> torch.device:
         raise UserError(f"--device {name}: torch finds no such device here; try --device auto")
     if name != "cuda":
         return torch.device(name)
-    device = torch.device("cuda", local_rank())
-    if device.index >= torch.cuda.device_count():
+    device, there_are = torch.device("cuda", local_rank()), torch.cuda.device_count()
+    wanted = max(device.index + 1, int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
+    if wanted > there_are:
         raise UserError(
-            f"--device cuda: there are {torch.cuda.device_count()} GPUs for more processes;"
-            " lower torchrun's --nproc_per_node"
+            f"--device cuda: {there_are} GPUs for {wanted} processes; lower torchrun's"
+            " --nproc_per_node"
         )
     torch.cuda.set_device(device)
     return device

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from .command_line import ArgumentParser, count, output_file, positive, positive_number, run
+from .interrupt import ending_at_once
 
 MAX_EXACT_LENGTH = 12
 HEATMAP_LINES = 40
@@ -96,10 +97,11 @@ def parse_arguments():
 def main() -> None:
     arguments = parse_arguments()
     # torch takes a second to import: after the arguments are known to be sound
-    from . import checkpoint as checkpoints
-    from .device import choose_device
-    from .errors import UserError
-    from .process import process_of
+    with ending_at_once():
+        from . import checkpoint as checkpoints
+        from .device import choose_device
+        from .errors import UserError
+        from .process import process_of
 
     device = choose_device(arguments.device)
     checkpoint = checkpoints.load(arguments.checkpoint)

@@ -55,8 +55,13 @@ def generate(arguments, group: Processes) -> None:
         open_atomically(arguments.output) if arguments.output else nullcontext(sys.stdout.buffer)
     )
     with target as stream:
-        for text in texts:
-            stream.write(text)
+        try:
+            for text in texts:
+                stream.write(text)
+        except BrokenPipeError as error:
+            if group.size > 1:
+                texts.throw(error)  # so that the other processes hear of it
+            raise
     if arguments.gif and arguments.N:
         count = min(arguments.N, kind.PICTURE_SAMPLES)
         kind.draw_trajectory(
@@ -98,10 +103,21 @@ def samples(kind, diffusion, length: int, arguments, device, group) -> Iterator[
         )
         return b"".join(kind.to_text(diffusion.process.as_written(batch)) for batch in batches)
 
+    def end(error: Exception):
+        raise error
+
+    ended = None
     for first in range(0, N, batch_size * group.size):
         part = range(first, min(first + batch_size * group.size, N))
         own = group.share(len(part))
-        yield b"".join(group.gather(partial(draw, part[own.start : own.stop])))
+        work = partial(end, ended) if ended else partial(draw, part[own.start : own.stop])
+        texts = group.gather(work)
+        try:
+            yield b"".join(texts)
+        except BrokenPipeError as error:  # the reader has seen enough
+            ended = error
+    if ended:
+        raise ended
 
 
 def answers(kind, diffusion, patterns, arguments, device) -> Iterator[bytes]:

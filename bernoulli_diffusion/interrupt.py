@@ -1,5 +1,6 @@
 """Ctrl-C and SIGTERM as a request: finish the step, save, then leave. A second one leaves at once."""
 
+import contextlib
 import os
 import signal
 
@@ -13,6 +14,24 @@ class Interrupted(Exception):
 
     def __str__(self) -> str:
         return signal.Signals(self.args[0]).name
+
+
+@contextlib.contextmanager
+def ending_at_once():
+    """While modules are imported and processes connect, SIGINT and SIGTERM end the program at once.
+
+    There is nothing to save, and an exception raised by a handler would be swallowed, or leave half of a
+    module behind, or wait until C++ code returns.
+    """
+    previous = {}
+    with contextlib.suppress(ValueError):  # only the main thread may
+        for number in (signal.SIGINT, signal.SIGTERM):
+            previous[number] = signal.signal(number, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 class Interrupt:

@@ -7,7 +7,7 @@ import platform
 import sys
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -192,6 +192,11 @@ class Trainer:
                 self.results["status"] = f"failed: {error}"
                 self.write_results()
                 self.write_report()
+                raise
+            except (OSError, RuntimeError) as error:
+                self.results["status"] = f"failed: {printable(str(error).strip() or repr(error))}"
+                with suppress(OSError):  # it may be the disk that is full
+                    self.write_results()
                 raise
             finally:
                 if self.board:

@@ -7,7 +7,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from ..command_line import ArgumentParser, run, tell
+from ..command_line import ArgumentParser, output_file, run, tell
 from ..device import choose_device
 from ..distributed import processes
 from ..errors import UserError
@@ -29,11 +29,16 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         const="quick",
         default="full",
         dest="size",
-        help="less of everything, about a minute",
+        help="less of everything, one or two minutes",
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write all rows to FILE")
     parser.add_argument(
-        "--plot", type=Path, metavar="FILE.png", help="also draw the growth with L, T, lines, batch"
+        "--json", type=output_file, metavar="FILE", help="also write all rows to FILE"
+    )
+    parser.add_argument(
+        "--plot",
+        type=output_file,
+        metavar="FILE.png",
+        help="also draw the growth with L, T, lines, batch",
     )
     names = [part.__name__ for part in PARTS]
     parser.add_argument(
@@ -55,9 +60,6 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--size", choices=SIZES, help=argparse.SUPPRESS)
     parser.add_argument("--alone", help=argparse.SUPPRESS)
     arguments = parser.parse_args(argv)
-    for path in filter(None, (arguments.json, arguments.plot)):
-        if not path.parent.is_dir():
-            raise UserError(f"{path}: there is no folder {path.parent}")
     if arguments.folder and not arguments.folder.is_dir():
         raise UserError(f"{arguments.folder}: no such folder")
     if arguments.plot and not any(part.__name__ in arguments.parts for part in GROWTH):
