@@ -61,7 +61,8 @@ def parse_arguments():
 def main() -> None:
     arguments = parse_arguments()
     # torch takes a second to import: after the arguments are known to be sound
-    from bernoulli_diffusion.distributed import processes
+    with ending_at_once():
+        from bernoulli_diffusion.distributed import processes
 
     with processes() as group:
         train(arguments, group)
