@@ -120,6 +120,10 @@ def processes():
         return
     rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     with ending_at_once():
+        # Imported later, as torch does, it would keep the group of processes alive in its functions'
+        # defaults; one that outlives destroy_process_group aborts the program as it ends, at times.
+        import torch.distributed.nn
+
         dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
     try:
         yield Processes(rank, size)

@@ -12,11 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from bernoulli_diffusion.data import BitStrings, to_text
-from bernoulli_diffusion.distributed import Processes, check_batch_size
+from bernoulli_diffusion.distributed import Processes, _has_unused_parameters, check_batch_size
 from bernoulli_diffusion.errors import UserError
 from bernoulli_diffusion.likelihood import Estimate
+from bernoulli_diffusion.reverse_model import ReverseModel
 from bernoulli_diffusion.validator import _pooled
 
 ROOT = Path(__file__).parent.parent
@@ -101,6 +103,29 @@ def test_the_parts_of_strings():
     assert len(strings.part(range(5, 5))) == 0
 
 
+class SometimesShallow(nn.Module):
+    """Leaves out a layer now and then, as stochastic depth does."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm, self.layer = nn.BatchNorm1d(4), nn.Linear(4, 4)
+
+    def forward(self, x_t, t):
+        x = self.norm(x_t)
+        return x if torch.rand(()) < 0.3 else self.layer(x)
+
+
+def test_a_layer_that_is_left_out_by_chance_is_found_and_the_network_left_as_it_was():
+    for seed in range(10):
+        torch.manual_seed(seed)
+        model, before = SometimesShallow(), torch.get_rng_state()
+        assert _has_unused_parameters(model, 4)
+        assert torch.get_rng_state().equal(before)
+        assert model.norm.num_batches_tracked == 0
+        assert all(p.grad is None for p in model.parameters())
+    assert not _has_unused_parameters(ReverseModel(4, 10, width=8, num_blocks=1), 4)
+
+
 # ----------------------------------------------------------------------------- together
 
 SCRIPT = """
@@ -141,6 +166,10 @@ with processes() as group:
     # all see the greatest, and the first one's work
     assert group.greatest(lambda: (group.rank, -group.rank))() == [1, 0]
     assert group.from_first(lambda: group.rank) == 0
+
+    # a bound of few draws has a standard error, also if they are shared out
+    trainer.training.num_bound_draws = 2
+    assert all(e.standard_error > 0 for e in trainer.validator.bounds(trainer.averaged).values())
 
     # the samples are those of one process
     together = trainer.validator.draw(whole.averaged)
@@ -185,6 +214,64 @@ def test_generate_prints_what_one_process_would(tmp_path):
     code, out, _ = finish(torchrun(*ask, "--output", tmp_path / "out.txt"))
     assert (code, out) == (0, "")
     assert (tmp_path / "out.txt").read_text() == alone.stdout
+
+
+THREADS = """
+import os, sys
+import generate
+from bernoulli_diffusion.command_line import run
+
+code = run(generate.main)
+tasks = "/proc/self/task"
+print([open(f"{tasks}/{t}/comm").read().strip() for t in os.listdir(tasks)], file=sys.stderr)
+sys.exit(code)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="lists threads by /proc")
+def test_nothing_is_left_of_the_group_when_the_program_ends(tmp_path):
+    """A group that was alive at the end aborted one run in five."""
+    (tmp_path / "script.py").write_text(THREADS)
+    checkpoint = ROOT / "tests" / "data" / "checkpoint_format_1.pt"
+    code, _, err = finish(torchrun(tmp_path / "script.py", checkpoint, 3, "--trust-code"))
+    assert code == 0, err
+    assert err.count("['python") == 2
+    assert "gloo" not in err
+
+
+def test_a_reader_that_has_seen_enough_ends_all_quietly(tmp_path):
+    checkpoint = ROOT / "tests" / "data" / "checkpoint_format_1.pt"
+    process = torchrun(
+        "generate.py", checkpoint, 200_000, "--steps", 1, "--batch-size", 5000, "--trust-code"
+    )
+    assert process.stdout.readline()
+    process.stdout.close()
+    assert process.wait(timeout=120) == 0
+    assert "Error" not in process.stderr.read()
+
+
+FULL = """
+from bernoulli_diffusion.reverse_model import ReverseModel as Default
+import os
+
+class ReverseModel(Default):
+    def forward(self, x_t, t):
+        self.calls = getattr(self, "calls", 0) + self.training
+        if os.environ["RANK"] == "1" and self.calls > 20:
+            raise OSError(28, "No space left on device", "/some/file")
+        return super().forward(x_t, t)
+"""
+
+
+def test_the_process_that_failed_says_why(tmp_path):
+    run_dir = make_run(tmp_path / "run")
+    (run_dir / "reverse_model.py").write_text(FULL)
+    code, _, err = finish(torchrun("train.py", run_dir))
+    assert code != 0
+    assert "error: process 1: /some/file: No space left on device" in err
+    assert "another process has gone" in results_of(run_dir)["status"] or (
+        "failed" in results_of(run_dir)["status"]
+    )
 
 
 def test_a_signal_reaches_all_and_the_run_goes_on(tmp_path):

@@ -22,7 +22,7 @@ from processes import (
 from bernoulli_diffusion import checkpoint
 from bernoulli_diffusion.errors import RunError, UserError
 from bernoulli_diffusion.files import lock
-from bernoulli_diffusion.interrupt import Interrupt, Interrupted
+from bernoulli_diffusion.interrupt import Interrupt, Interrupted, ending_at_once
 from bernoulli_diffusion.likelihood import Estimate
 from bernoulli_diffusion.resume import find_results_dir, resume
 from bernoulli_diffusion.run_folder import read_run_folder
@@ -421,6 +421,26 @@ def test_handlers_are_put_back():
             interrupt.poll()
     assert caught.value.exit_code == 143
     assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_while_modules_are_imported_signals_have_their_default_effect():
+    before = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
+    with ending_at_once():
+        assert {signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)} == {signal.SIG_DFL}
+    assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_other_faults_are_noted_in_the_results(tmp_path, monkeypatch):
+    trainer = start(make_run(tmp_path / "run"))
+
+    def fail():
+        raise RuntimeError("shapes do not match")
+
+    monkeypatch.setattr(trainer, "train_step", fail)
+    with pytest.raises(RuntimeError):
+        trainer.train()
+    results = json.loads((trainer.results_dir / "results.json").read_text())
+    assert results["status"] == "failed: shapes do not match"
 
 
 def test_a_process_on_its_way_out_hears_no_second_signal():
