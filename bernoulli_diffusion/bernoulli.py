@@ -228,31 +228,22 @@ def data_warnings(measures: Measures, train_txt: Path, val_lines: int) -> list[s
 
 def draw_model(diffusion, config: Config, train: BitStrings, seed: int, folder: Path, poll) -> None:
     """reverse_process.gif: samples from noise to data, a frame for each of their steps."""
+    numbers = torch.arange(most_drawn(train.length), device=diffusion.process.alpha.device)
+    noise = Noise(seed, numbers, train.length)
     gif = folder / "reverse_process.gif"
-    draw_trajectory(
-        diffusion, train.length, config, PICTURE_SAMPLES, seed, PICTURE_STEPS, gif, poll
-    )
+    draw_trajectory(diffusion, noise, config, gif, steps=PICTURE_STEPS, poll=poll)
 
 
-def draw_trajectory(
-    diffusion,
-    length: int,
-    config: Config,
-    count: int,
-    seed: int,
-    steps,
-    path: Path,
-    poll=lambda: None,
-    is_deterministic: bool = False,
-) -> None:
-    """A GIF of count samples on their way from noise."""
+def most_drawn(length: int) -> int:
+    """Samples on their way from noise that a picture shows."""
+    return PICTURE_SAMPLES
+
+
+def draw_trajectory(diffusion, noise: Noise, config: Config, path: Path, **how) -> None:
+    """A GIF of samples on their way from noise. how: as in sampling.trajectory."""
     from . import plots
 
-    numbers = torch.arange(count, device=diffusion.process.alpha.device)
-    noise = Noise(seed, numbers, length)
-    times, states = trajectory(
-        diffusion, noise, steps, poll=poll, is_deterministic=is_deterministic
-    )
+    times, states = trajectory(diffusion, noise, **how)
     labels = [f"t = {t}" for t in times]
     frames = plots.sample_frames(states, labels, "from noise to samples", config.data.shape)
     plots.write_gif(frames, path)
@@ -273,9 +264,9 @@ def are_known(patterns: torch.Tensor) -> torch.Tensor:
     return patterns >= 0
 
 
-def all_but_impossible(process: BernoulliProcess, known: torch.Tensor) -> float:
-    """From how many bits on the known ones, (L,) bool, are out of the question for a model."""
-    return known.sum().item() + 20.0
+def all_but_impossible(process: BernoulliProcess, known: torch.Tensor) -> torch.Tensor:
+    """From how many bits on the known ones, (M, L) bool, are out of the question for a model. (M,)"""
+    return known.sum(dim=1) + 20.0
 
 
 def mean_text(mean: torch.Tensor) -> bytes:

@@ -18,7 +18,7 @@ from .errors import RunError, UserError
 from .interrupt import Interrupted, ending_at_once
 
 LOSS_OF_CONTACT = ("closed by peer", "reset by peer", "Broken pipe")  # what gloo says of it
-TRIALS = 8
+TRIALS = 8  # of a network, for parameters that it may leave out
 
 
 @dataclass(frozen=True)

@@ -372,15 +372,13 @@ def draw_model(
 
     process, shape = diffusion.process, config.data.shape
     data = _shown(train)
-    count = IMAGES if gaussian_plots.as_images(train.length, shape) else PICTURE_SAMPLES
-    count = min(count, _most_drawn(train.length))
+    count = most_drawn(train.length)
+    if gaussian_plots.as_images(train.length, shape):
+        count = min(count, IMAGES)
     numbers = torch.arange(count, device=process.alpha.device)
     noise = Noise(seed, numbers, train.length)
-    steps = min(process.T, PICTURE_STEPS)
-    times, states = trajectory(diffusion, noise, steps, poll=poll, most=gaussian_plots.FRAMES)
-    labels = [f"t = {t}" for t in times]
-    frames = gaussian_plots.sample_frames(states, labels, "from noise to samples", data, shape)
-    plots.write_gif(frames, folder / "reverse_process.gif")
+    gif, steps = folder / "reverse_process.gif", min(process.T, PICTURE_STEPS)
+    drawn = draw_trajectory(diffusion, noise, config, gif, data, steps=steps, poll=poll)
 
     rows = torch.arange(min(count, len(train)))
     x_0 = train.tensor(rows, process.alpha.device)
@@ -395,44 +393,34 @@ def draw_model(
         poll()
         grid = gaussian_plots.density_grid(data)
         density = 2.0 ** -bound_on_grid(diffusion, grid, poll)
-    figure = gaussian_plots.samples(states[-1], data, density, shape)
+    figure = gaussian_plots.samples(drawn, data, density, shape)
     plots.write_figure(figure, folder / "samples.png")
 
 
 def draw_trajectory(
-    diffusion,
-    length: int,
-    config: Config,
-    count: int,
-    seed: int,
-    steps,
-    path: Path,
-    poll=lambda: None,
-    is_deterministic: bool = False,
-) -> None:
-    """A GIF of count samples on their way from noise."""
+    diffusion, noise: Noise, config: Config, path: Path, data: np.ndarray | None = None, **how
+) -> np.ndarray:
+    """A GIF of samples on their way from noise, in front of data. how: as in sampling.trajectory.
+
+    Returns the samples.
+    """
     from . import gaussian_plots, plots
 
-    process = diffusion.process
-    numbers = torch.arange(min(count, _most_drawn(length)), device=process.alpha.device)
-    noise = Noise(seed, numbers, length)
-    most = gaussian_plots.FRAMES
-    times, states = trajectory(
-        diffusion, noise, steps, poll=poll, is_deterministic=is_deterministic, most=most
-    )
+    times, states = trajectory(diffusion, noise, **how, most=gaussian_plots.FRAMES)
     labels, shape = [f"t = {t}" for t in times], config.data.shape
-    frames = gaussian_plots.sample_frames(states, labels, "from noise to samples", None, shape)
+    frames = gaussian_plots.sample_frames(states, labels, "from noise to samples", data, shape)
     plots.write_gif(frames, path)
+    return states[-1]
 
 
-def _most_drawn(length: int) -> int:
+def most_drawn(length: int) -> int:
     """Samples of so many numbers that a picture shows: their states are all in memory at once."""
-    return max(36, PICTURE_NUMBERS // length)
+    return min(PICTURE_SAMPLES, max(36, PICTURE_NUMBERS // length))
 
 
 def _shown(train: RealVectors) -> np.ndarray:
     """As many of the training samples as are drawn beside the model's."""
-    return train.dequantized(slice(4 * min(PICTURE_SAMPLES, _most_drawn(train.length))))
+    return train.dequantized(slice(4 * most_drawn(train.length)))
 
 
 @torch.inference_mode()
@@ -467,12 +455,12 @@ def are_known(patterns: torch.Tensor) -> torch.Tensor:
     return ~patterns.isnan()
 
 
-def all_but_impossible(process: GaussianProcess, known: torch.Tensor) -> float:
-    """From how many bits on the known numbers, (D,) bool, are out of the question for a model.
+def all_but_impossible(process: GaussianProcess, known: torch.Tensor) -> torch.Tensor:
+    """From how many bits on the known numbers, (M, D) bool, are out of the question for a model. (M,)
 
     20 bits a number and 20 more, of the density of standardised numbers.
     """
-    return 20.0 * known.sum().item() + 20 + process.deviation.log2()[known].sum().item()
+    return 20 + known.double() @ (20 + process.deviation.log2())
 
 
 def mean_text(mean: np.ndarray) -> bytes:

@@ -81,7 +81,7 @@ def samples(x: np.ndarray, data: np.ndarray, density: np.ndarray | None, shape=N
             vmax=np.percentile(image, 99.5),
         )  # fmt: skip
         axes[2].set_title("density of the model, 2^(−bound)", fontsize=11)
-        axes[2].set_aspect("equal" if _are_alike(data) else "auto")
+        axes[2].set_aspect(_aspect(data))
     return figure
 
 
@@ -143,17 +143,17 @@ def _limits(data: np.ndarray) -> np.ndarray:
     """(2, D): the least and the greatest of each number, or of two the same span, and a margin."""
     low, high = data.min(axis=0), data.max(axis=0)
     middle, half = (low + high) / 2, (high - low) / 2
-    half = np.where(half > 1e-9 * np.abs(middle), half, np.maximum(np.abs(middle), 1) / 2)
-    if data.shape[1] == 2 and _are_alike(data):
+    half = np.where(half > 0, half, np.maximum(np.abs(middle), 1) / 2)  # of a single sample
+    if data.shape[1] == 2 and _aspect(data) == "equal":
         half = half.max()
     low, high = middle - half, middle + half
     return np.stack([low, high]) + 0.12 * (high - low) * np.array([[-1], [1]])
 
 
-def _are_alike(data: np.ndarray) -> bool:
-    """Whether the first two numbers may share a scale: their spans are not too different."""
+def _aspect(data: np.ndarray) -> str:
+    """Of a scatter plot of the first two numbers: one scale if their spans are not too different."""
     spans = np.ptp(data[:, :2], axis=0)
-    return spans.max() <= 5 * spans.min()
+    return "equal" if spans.max() <= 5 * spans.min() else "auto"
 
 
 def _show(axes: Axes, x: np.ndarray, data: np.ndarray, shape, most=MAX_IMAGES, small=False) -> None:
@@ -191,7 +191,7 @@ def _set_range(axes: Axes, data: np.ndarray) -> None:
     limits = _limits(data[:, :2])
     axes.set_xlim(limits[:, 0])
     axes.set_ylim(limits[:, 1])
-    axes.set_aspect("equal" if _are_alike(data) else "auto")
+    axes.set_aspect(_aspect(data))
     if data.shape[1] > 2:
         axes.set_xlabel(f"number 1 of {data.shape[1]:,}")
         axes.set_ylabel("number 2")

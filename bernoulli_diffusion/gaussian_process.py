@@ -18,9 +18,7 @@ from .gaussian_data import FARTHEST, rounded
 LARGEST_BETA = 0.5  # beyond, a noise prediction would have to tell x_0 from (almost) nothing
 UNIFORM_SHARE = 0.2  # of the times drawn; the others are drawn by how much a step decides
 LOG_2_PI = math.log(2 * math.pi)
-LEAST_NOISE = (
-    1e-12  # variance of what is seen, standardised: less is none, more than 1 / this is no more
-)
+LEAST_NOISE = 1e-12  # standardised variance of what is seen: less is none, 1 / this the most
 
 
 def schedule_betas(schedule: str, T: int, beta_min: float, beta_max: float) -> Tensor:

@@ -59,21 +59,12 @@ def generate(arguments, group: Processes) -> None:
             for text in texts:
                 stream.write(text)
         except BrokenPipeError as error:
-            if group.size > 1:
-                texts.throw(error)  # so that the other processes hear of it
-            raise
+            texts.throw(error)  # which raises it in all processes
     if arguments.gif and arguments.N:
-        count = min(arguments.N, kind.PICTURE_SAMPLES)
-        kind.draw_trajectory(
-            diffusion,
-            length,
-            config,
-            count,
-            arguments.seed,
-            arguments.steps,
-            arguments.gif,
-            is_deterministic=arguments.deterministic,
-        )
+        numbers = torch.arange(min(arguments.N, kind.most_drawn(length)), device=device)
+        noise = Noise(arguments.seed, numbers, length)
+        how = {"steps": arguments.steps, "is_deterministic": arguments.deterministic}
+        kind.draw_trajectory(diffusion, noise, config, arguments.gif, **how)
 
 
 def read_question(kind, arguments, length: int) -> np.ndarray | None:
@@ -103,21 +94,21 @@ def samples(kind, diffusion, length: int, arguments, device, group) -> Iterator[
         )
         return b"".join(kind.to_text(diffusion.process.as_written(batch)) for batch in batches)
 
-    def end(error: Exception):
-        raise error
-
-    ended = None
-    for first in range(0, N, batch_size * group.size):
-        part = range(first, min(first + batch_size * group.size, N))
+    together = batch_size * group.size
+    for first in range(0, N, together):
+        part = range(first, min(first + together, N))
         own = group.share(len(part))
-        work = partial(end, ended) if ended else partial(draw, part[own.start : own.stop])
-        texts = group.gather(work)
+        texts = group.gather(partial(draw, part[own.start : own.stop]))
         try:
             yield b"".join(texts)
         except BrokenPipeError as error:  # the reader has seen enough
-            ended = error
-    if ended:
-        raise ended
+            if first + together < N:  # the other processes are at work on the next piece
+                group.gather(partial(_fail, error))
+            raise
+
+
+def _fail(error: Exception) -> None:
+    raise error
 
 
 def answers(kind, diffusion, patterns, arguments, device) -> Iterator[bytes]:
@@ -151,7 +142,7 @@ def completed(kind, diffusion, patterns, arguments) -> Iterator[bytes]:
     particles = arguments.particles or PARTICLES
     process = diffusion.process
     evidence = process.evidence_of(patterns, arguments.noise)
-    answers = conditional_samples(
+    runs = conditional_samples(
         diffusion,
         evidence,
         arguments.N,
@@ -162,10 +153,9 @@ def completed(kind, diffusion, patterns, arguments) -> Iterator[bytes]:
         arguments.batch_size or 4096,
     )
     found = []
-    for one, pattern in zip(answers, patterns, strict=True):
-        found.append(
-            (0.0 - one.log_evidence / math.log(2), one.effective_sample_size, one.ancestors)
-        )
+    for one, pattern in zip(runs, patterns, strict=True):
+        cost = 0.0 - one.log_evidence / math.log(2)  # no -0
+        found.append((cost, one.effective_sample_size, one.ancestors))
         if arguments.mean:
             yield kind.mean_text(process.mean_as_written(one.mean[None]))
             continue
@@ -174,7 +164,7 @@ def completed(kind, diffusion, patterns, arguments) -> Iterator[bytes]:
             values = np.where(kind.are_known(pattern), pattern, values).astype(values.dtype)
         yield kind.to_text(values)
     known = kind.are_known(patterns)
-    unlikely = [kind.all_but_impossible(process, row) for row in known]
+    unlikely = kind.all_but_impossible(process, known).tolist()
     tell_quality(kind, found, known.sum(dim=1).tolist(), unlikely, particles, arguments)
 
 

@@ -188,15 +188,11 @@ class Trainer:
                     self._close(f"stopped by {stop}")
                     raise
                 self._close(reason)
-            except RunError as error:
-                self.results["status"] = f"failed: {error}"
-                self.write_results()
-                self.write_report()
-                raise
-            except (OSError, RuntimeError) as error:
+            except (RunError, OSError, RuntimeError) as error:
                 self.results["status"] = f"failed: {printable(str(error).strip() or repr(error))}"
                 with suppress(OSError):  # it may be the disk that is full
                     self.write_results()
+                    self.write_report()
                 raise
             finally:
                 if self.board:

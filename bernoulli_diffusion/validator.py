@@ -52,7 +52,7 @@ class Validator:
         """The bound on train and on val, None without val.txt; from times_draws as many draws."""
         training, rank = self.config.training, self.processes.rank
         num_draws = -(-times_draws * training.num_bound_draws // self.processes.size)
-        num_draws = max(2, num_draws)  # of fewer there is no standard error
+        num_draws = max(2, num_draws)  # a single one has no standard error
         seed = derive_seed(training.seed, BOUND_DRAWS, *([rank] if rank else []))
 
         def estimate(strings) -> tuple[int, Estimate] | None:

@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 import pytest
 
-from bernoulli_diffusion import gaussian_plots
+from bernoulli_diffusion import gaussian_plots, plots
 
 
 @pytest.fixture(autouse=True)
@@ -41,6 +41,20 @@ def test_images_that_are_nearly_all_of_one_grey_keep_their_greys():
     assert (gaussian_plots._levels(data, np.ones((5, 784))) == 0.5).all()
 
 
-def test_frames_of_images_count_samples():
-    states = np.random.default_rng(0).normal(size=(2, 4, 64))
-    assert gaussian_plots.sample_frames(states, ["a", "b"], "title", None, (8, 8)).shape[0] == 2
+@pytest.mark.parametrize(("N", "caption"), [(1, "1 sample · "), (4, "4 samples · ")])
+def test_frames_of_images_count_samples(monkeypatch, N, caption):
+    captions, headers = [], plots._headers
+    monkeypatch.setattr(
+        plots, "_headers", lambda *given: captions.append(given[2]) or headers(*given)
+    )
+    states = np.random.default_rng(0).normal(size=(2, N, 64))
+    gaussian_plots.sample_frames(states, ["a", "b"], "title", None, (8, 8))
+    assert captions == [caption + "dark is large"]
+
+
+@pytest.mark.parametrize("D", [1, 2])
+def test_little_variation_around_a_large_mean_fills_the_picture(D):
+    data = 1.7e9 + 0.01 * np.random.default_rng(0).normal(size=(500, D))
+    low, high = gaussian_plots._limits(data)
+    assert (high - low < 2 * np.ptp(data)).all()
+    assert len(gaussian_plots.sample_frames(data[None], ["a"], "title", None)) == 1

@@ -3,6 +3,8 @@
 import json
 import math
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ import torch
 from processes import (
     CONFIG,
     PHASES,
+    ROOT,
     Command,
     assert_identical,
     make_run,
@@ -428,6 +431,34 @@ def test_while_modules_are_imported_signals_have_their_default_effect():
     with ending_at_once():
         assert {signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)} == {signal.SIG_DFL}
     assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+WATCH = """
+import runpy, signal, sys
+
+class Watch:
+    def find_spec(name, path, target=None):
+        if name in ("torch", "numpy"):
+            handlers = {signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
+            print(name, handlers == {signal.SIG_DFL})
+
+sys.meta_path.insert(0, Watch)
+sys.argv[:] = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("train.py", "nowhere"), ("generate.py", "nowhere", "1")],
+    ids=lambda command: command[0],
+)
+def test_the_commands_import_so(command):
+    done = subprocess.run(
+        [sys.executable, "-c", WATCH, *command], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 2, done.stderr
+    assert sorted(done.stdout.splitlines()) == ["numpy True", "torch True"]
 
 
 def test_other_faults_are_noted_in_the_results(tmp_path, monkeypatch):
