@@ -5,7 +5,7 @@ import math
 import sys
 from pathlib import Path
 
-from bernoulli_diffusion.command_line import (
+from bernoulli_diffusion.system.command_line import (
     ArgumentParser,
     count,
     output_file,
@@ -13,7 +13,7 @@ from bernoulli_diffusion.command_line import (
     positive_number,
     run,
 )
-from bernoulli_diffusion.interrupt import ending_at_once
+from bernoulli_diffusion.system.interrupt import ending_at_once
 
 EXAMPLES = """\
 examples:
@@ -168,8 +168,8 @@ def main() -> None:
     arguments = parse_arguments()
     # torch takes a second to import: after the arguments are known to be sound
     with ending_at_once():
-        from bernoulli_diffusion.distributed import processes
         from bernoulli_diffusion.generation import generate
+        from bernoulli_diffusion.training.distributed import processes
 
     with processes() as group:
         generate(arguments, group)

@@ -4,8 +4,8 @@ import shlex
 import sys
 from pathlib import Path
 
-from bernoulli_diffusion.command_line import ArgumentParser, run, tell
-from bernoulli_diffusion.interrupt import Interrupted, ending_at_once
+from bernoulli_diffusion.system.command_line import ArgumentParser, run, tell
+from bernoulli_diffusion.system.interrupt import Interrupted, ending_at_once
 
 
 def parse_arguments():
@@ -62,7 +62,7 @@ def main() -> None:
     arguments = parse_arguments()
     # torch takes a second to import: after the arguments are known to be sound
     with ending_at_once():
-        from bernoulli_diffusion.distributed import processes
+        from bernoulli_diffusion.training.distributed import processes
 
     with processes() as group:
         train(arguments, group)
@@ -70,14 +70,14 @@ def main() -> None:
 
 def train(arguments, group) -> None:
     with ending_at_once():
-        from bernoulli_diffusion import reports
-        from bernoulli_diffusion.device import choose_device
-        from bernoulli_diffusion.resume import resume
-        from bernoulli_diffusion.run_folder import read_run_folder
-        from bernoulli_diffusion.trainer import Trainer
+        from bernoulli_diffusion.results import console as reports
+        from bernoulli_diffusion.system.device import choose_device
+        from bernoulli_diffusion.training.resume import resume
+        from bernoulli_diffusion.training.run_folder import read_run_folder
+        from bernoulli_diffusion.training.trainer import Trainer
 
     if arguments.tensorboard:
-        from bernoulli_diffusion.tensorboard import check_installed
+        from bernoulli_diffusion.results.tensorboard import check_installed
 
         check_installed()
 

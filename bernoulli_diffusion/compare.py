@@ -17,10 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from . import config as config_module
-from .command_line import ArgumentParser, output_file, run
-from .errors import UserError, printable
-from .files import write_atomically
-from .report_page import (
+from .results.page import (
     DAMAGED,
     duration,
     fill,
@@ -31,7 +28,10 @@ from .report_page import (
     uri,
     what_lines_are,
 )
-from .verdict import best_bounds, curve, findings
+from .results.verdict import best_bounds, curve, findings
+from .system.command_line import ArgumentParser, output_file, run
+from .system.errors import UserError, printable
+from .system.files import write_atomically
 
 MAX_DEPTH = 4  # of folders below a given one, in which results are sought
 ABOUT_FILES = {"save_every_n_epochs", "save_every_minutes", "keep_checkpoints"}  # change no number
@@ -367,7 +367,7 @@ def curves_picture(runs: list[Run], names: list[str]) -> bytes:
     """A PNG: the bounds by which runs are judged, against epochs and against seconds."""
     import io
 
-    from . import plots  # importing matplotlib takes half a second
+    from .results import plots  # importing matplotlib takes half a second
 
     lines = []
     for one, name in zip(runs, names, strict=True):

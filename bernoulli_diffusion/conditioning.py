@@ -1,7 +1,7 @@
 """Conditionals, likelihoods and denoising: questions to a model, answered by its own reverse process.
 
 Evidence says, per bit, what is known of x_0 from elsewhere: log-odds that the bit is 1, 0 if nothing
-is known, +-CERTAIN if all is (BernoulliProcess.evidence_of). By sequential Monte Carlo, particles walk
+is known, +-CERTAIN if all is (evidence_of of the process). By sequential Monte Carlo, particles walk
 from noise to x_0 by reverse steps that lean towards the evidence; each carries the weight that makes
 up for the leaning,
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import yaml
 
-from .errors import UserError, cannot_open, printable
+from .system.errors import UserError, cannot_open, printable
 
 MAX_CONFIG_BYTES = 100_000
 MAX_DEPTH = 20

@@ -24,8 +24,8 @@ from typing import Annotated, NoReturn, get_args, get_origin
 import numpy as np
 from tqdm import tqdm
 
-from .errors import RunError, UserError, cannot_open, printable
-from .files import write_atomically
+from .system.errors import RunError, UserError, cannot_open, printable
+from .system.files import write_atomically
 
 Split = tuple[np.ndarray, np.ndarray]  # train (N, L) and val (M, L)
 Images = Annotated[Split, "each row of L = n * n bits is an n x n image, row by row"]

@@ -6,8 +6,8 @@ import shlex
 import sys
 from pathlib import Path
 
-from .command_line import ArgumentParser, count, output_file, positive, positive_number, run
-from .interrupt import ending_at_once
+from .system.command_line import ArgumentParser, count, output_file, positive, positive_number, run
+from .system.interrupt import ending_at_once
 
 MAX_EXACT_LENGTH = 12
 HEATMAP_LINES = 40
@@ -98,16 +98,16 @@ def main() -> None:
     arguments = parse_arguments()
     # torch takes a second to import: after the arguments are known to be sound
     with ending_at_once():
-        from . import checkpoint as checkpoints
-        from .device import choose_device
-        from .errors import UserError
-        from .process import process_of
+        from .kinds import kind_of
+        from .system.device import choose_device
+        from .system.errors import UserError
+        from .training import checkpoint as checkpoints
 
     device = choose_device(arguments.device)
     checkpoint = checkpoints.load(arguments.checkpoint)
     L = checkpoint["sequence_length"]
     config = checkpoints.config_of(checkpoint, arguments.checkpoint)
-    kind = process_of(config)
+    kind = kind_of(config)
     kind.refuse_questions(arguments)
     diffusion = checkpoints.restore(
         checkpoint,
@@ -235,8 +235,8 @@ def _likelihood_summary(columns: dict, arguments, L: int, unit: str) -> dict:
 
 def _baselines(kind, config, strings, checkpoint: Path) -> dict:
     """Bits a sample without a model, which is fitted to the run's train.txt if it is there."""
-    from .checkpoint import run_dir_of
-    from .errors import UserError
+    from .system.errors import UserError
+    from .training.checkpoint import run_dir_of
 
     source, train = "FILE", strings
     run_dir = run_dir_of(checkpoint)
@@ -251,7 +251,7 @@ def _baselines(kind, config, strings, checkpoint: Path) -> dict:
 
 
 def _write_table(path: Path, columns: dict) -> None:
-    from .files import open_atomically
+    from .system.files import open_atomically
 
     with open_atomically(path) as file:
         file.write(("\t".join(["line", *columns]) + "\n").encode())
@@ -263,7 +263,7 @@ def _explain(diffusion, strings, path: Path, device) -> None:
     import torch
 
     from .conditioning import leave_one_out
-    from .files import open_atomically
+    from .system.files import open_atomically
 
     with open_atomically(path) as file:
         header = "\t".join(f"bit_{i}" for i in range(1, strings.length + 1))
@@ -277,8 +277,8 @@ def _explain(diffusion, strings, path: Path, device) -> None:
 def _draw_heatmap(diffusion, strings, path: Path, shape, device) -> None:
     import torch
 
-    from . import plots
     from .conditioning import leave_one_out
+    from .results import plots
 
     bits = strings.bits(slice(HEATMAP_LINES))
     p = leave_one_out(diffusion, torch.from_numpy(bits).float().to(device)).cpu().numpy()

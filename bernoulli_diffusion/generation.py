@@ -10,15 +10,15 @@ from functools import partial
 import numpy as np
 import torch
 
-from . import checkpoint as checkpoints
-from .command_line import tell
 from .conditioning import MAX_RUNS, conditional_samples, denoised, denoised_mean
-from .device import choose_device
-from .distributed import Processes
-from .files import open_atomically
+from .kinds import kind_of
 from .noise import Noise
-from .process import process_of
 from .sampling import sample
+from .system.command_line import tell
+from .system.device import choose_device
+from .system.files import open_atomically
+from .training import checkpoint as checkpoints
+from .training.distributed import Processes
 
 PARTICLES = 256  # of a run; generate.py's help says so
 FEW = 16  # an effective sample size below this makes for few different answers
@@ -29,7 +29,7 @@ def generate(arguments, group: Processes) -> None:
     device = choose_device(arguments.device)
     checkpoint = checkpoints.load(arguments.checkpoint)
     config = checkpoints.config_of(checkpoint, arguments.checkpoint)
-    kind = process_of(config)
+    kind = kind_of(config)
     kind.refuse_options(arguments)
     patterns = read_question(kind, arguments, checkpoint["sequence_length"])
     diffusion = checkpoints.restore(

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .data import BitStrings
 from .diffusion import Diffusion
 from .noise import Noise, derive_seed
 
@@ -25,7 +24,7 @@ class Estimate(NamedTuple):
 @torch.inference_mode()
 def estimate_bound(
     diffusion: Diffusion,
-    strings: BitStrings,
+    strings,
     num_draws: int,
     seed: int,
     device: torch.device | str = "cpu",
@@ -89,7 +88,7 @@ REFERENCES = 8  # times at which the network is asked about x_0 itself, for the 
 @torch.inference_mode()
 def plan_bound(
     diffusion: Diffusion,
-    strings: BitStrings,
+    strings,
     precision: float,
     seed: int,
     device: torch.device | str = "cpu",
@@ -121,7 +120,7 @@ def plan_bound(
 @torch.inference_mode()
 def bound_of_each(
     diffusion: Diffusion,
-    strings: BitStrings,
+    strings,
     effort: Effort,
     seed: int,
     device: torch.device | str = "cpu",
@@ -203,10 +202,3 @@ def exact_law(diffusion: Diffusion, length: int, device: torch.device | str = "c
             kernel = torch.stack([kernel * (1 - p), kernel * p], dim=2).flatten(1)
         law = law @ kernel
     return law
-
-
-def independent_bits(train: BitStrings, strings: BitStrings) -> float:
-    """Mean -log2 of strings under independent bits with the frequencies of train (plus one each)."""
-    ones = (train.ones + 1) / (len(train) + 2)  # (L,)
-    share = strings.ones / len(strings)
-    return float(-(share * np.log2(ones) + (1 - share) * np.log2(1 - ones)).sum())

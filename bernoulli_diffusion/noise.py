@@ -5,6 +5,8 @@ device, and two models given the same seed see the same noise from the first ste
 The generator is SplitMix64 (Steele, Lea & Flood 2014): a counter and a 64-bit mixing function.
 """
 
+import math
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -18,6 +20,8 @@ def _signed(z: int) -> int:
 GOLDEN = _signed(0x9E3779B97F4A7C15)
 MIX_1 = _signed(0xBF58476D1CE4E5B9)
 MIX_2 = _signed(0x94D049BB133111EB)
+
+ROUNDS = 8  # of Permutation; with fewer, orders of a few dozen strings are visibly uneven
 
 
 def _shift_right(z: Tensor | int, bits: int) -> Tensor | int:
@@ -96,3 +100,34 @@ class Noise:
     def select(self, keep: Tensor) -> "Noise":
         """The noise of a subset of the rows. keep: (B,) bool or indices."""
         return Noise(self.seed, self.rows[keep], self.length)
+
+
+class Permutation:
+    """A random permutation of 0..n-1 that is computed where it is asked for, and not stored.
+
+    A Feistel network on the numbers x + a y, with x < a, y < b and a b just above n; its round
+    functions are tables of random numbers, about sqrt(n) of them each. The few results that are not
+    below n are permuted again until they are (Black & Rogaway 2002, "Ciphers with Arbitrary Finite
+    Domains").
+    """
+
+    def __init__(self, n: int, generator: torch.Generator):
+        self.n = n
+        self.a = math.isqrt(n - 1) + 1
+        self.b = -(-n // self.a)
+        size = ROUNDS // 2, self.b, self.a
+        # numpy, because its operations begin in half of the time that torch's take
+        self.add_to_x = torch.randint(self.a, size[:2], generator=generator).numpy()
+        self.add_to_y = torch.randint(self.b, size[::2], generator=generator).numpy()
+
+    def __call__(self, positions: np.ndarray) -> np.ndarray:
+        """What stands at positions: (m,) int64 both."""
+        y, x = np.divmod(positions, self.a)
+        for add_to_x, add_to_y in zip(self.add_to_x, self.add_to_y, strict=True):
+            x = (x + add_to_x[y]) % self.a
+            y = (y + add_to_y[x]) % self.b
+        numbers = x + self.a * y
+        outside = numbers >= self.n
+        if outside.any():
+            numbers[outside] = self(numbers[outside])
+        return numbers

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .cuda_graph import recorded
 from .diffusion import Diffusion
 from .noise import Noise
+from .system.cuda_graph import recorded
 
 RECORDED_STEPS = 16  # recording takes about as long as a few of them
 

@@ -16,12 +16,16 @@ from pathlib import Path
 
 import torch
 
-from bernoulli_diffusion import trainer, validator
+from bernoulli_diffusion.training import trainer, validator
 
 ROOT = Path(__file__).parent.parent
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(
-    ["bernoulli_diffusion.resume", "bernoulli_diffusion.reports", "bernoulli_diffusion.plots"]
+    [
+        "bernoulli_diffusion.training.resume",
+        "bernoulli_diffusion.results.console",
+        "bernoulli_diffusion.results.plots",
+    ]
 )
 
 TRAIN = [format(number, "04b") * 2 for number in range(16)]

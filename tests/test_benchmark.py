@@ -16,15 +16,15 @@ import pytest
 import torch
 from torch import nn
 
-from bernoulli_diffusion import command_line
 from bernoulli_diffusion.benchmark import __main__ as benchmark
 from bernoulli_diffusion.benchmark import measure, parts
 from bernoulli_diffusion.benchmark import report as reports
-from bernoulli_diffusion.data import read_bit_strings
-from bernoulli_diffusion.errors import RunError, UserError
+from bernoulli_diffusion.bits.data import read_bit_strings
 from bernoulli_diffusion.noise import Noise
 from bernoulli_diffusion.reverse_model import ReverseModel
 from bernoulli_diffusion.sampling import ancestral
+from bernoulli_diffusion.system import command_line
+from bernoulli_diffusion.system.errors import RunError, UserError
 
 ROOT = Path(__file__).parent.parent
 TINY, CPU = measure.SIZES["tiny"], torch.device("cpu")

@@ -25,12 +25,12 @@ import numpy as np
 import pytest
 import torch
 
-from bernoulli_diffusion import checkpoint as checkpoints
-from bernoulli_diffusion import command_line
+from bernoulli_diffusion.bits.data import read_bit_strings, to_text
 from bernoulli_diffusion.config import load_config
-from bernoulli_diffusion.data import read_bit_strings, to_text
 from bernoulli_diffusion.generation import PARTICLES
 from bernoulli_diffusion.sampling import sample
+from bernoulli_diffusion.system import command_line
+from bernoulli_diffusion.training import checkpoint as checkpoints
 
 ROOT = Path(__file__).parent.parent
 TRAIN, GENERATE = ROOT / "train.py", ROOT / "generate.py"

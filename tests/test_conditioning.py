@@ -7,6 +7,8 @@ import pytest
 import torch
 
 from bernoulli_diffusion import conditioning
+from bernoulli_diffusion.bits.data import BitStrings
+from bernoulli_diffusion.bits.process import CERTAIN, BernoulliDiffusionProcess
 from bernoulli_diffusion.conditioning import (
     Walk,
     conditional_samples,
@@ -17,16 +19,14 @@ from bernoulli_diffusion.conditioning import (
     run_particles,
     systematic,
 )
-from bernoulli_diffusion.data import BitStrings
 from bernoulli_diffusion.diffusion import Diffusion
-from bernoulli_diffusion.forward_process import CERTAIN, BernoulliProcess
 from bernoulli_diffusion.noise import Noise
 
 Z_LIMIT = 4.5  # two-sided 7e-6; seeds are fixed
 
 
 def build(L: int, T: int, seed: int = 0, scale: float = 1.0) -> Diffusion:
-    return Diffusion(BernoulliProcess(T), exact.random_model(L, T, seed, scale))
+    return Diffusion(BernoulliDiffusionProcess(T), exact.random_model(L, T, seed, scale))
 
 
 @pytest.fixture(params=["every step", "thinned"])
@@ -90,7 +90,7 @@ def test_the_look_ahead_is_not_needed_for_exactness_but_for_resampling(monkeypat
     """Whatever the look-ahead, the estimate is unbiased: here with one that is nonsense."""
     diffusion = build(3, 6)
     law = exact.law(diffusion.reverse_model)
-    monkeypatch.setattr(BernoulliProcess, "trust", -1.0)
+    monkeypatch.setattr(BernoulliDiffusionProcess, "trust", -1.0)
     evidence = diffusion.process.evidence_of(torch.tensor([1.0, 0.0, -1.0])).repeat(3000, 1)
     ratio = run_particles(diffusion, evidence, 5, seed=1).log_evidence.exp() / law[4:6].sum()
     assert abs(ratio.mean() - 1) < Z_LIMIT * ratio.std() / len(ratio) ** 0.5
@@ -107,7 +107,7 @@ def test_known_bits_are_kept(sampler):
 def test_a_certain_network_that_contradicts_gives_a_small_probability(sampler):
     """Log-odds of 30 against the known bit: e^-30, and nothing infinite or undefined."""
     model = exact.TableModel(torch.full((21, 4, 2), 30.0))
-    diffusion = Diffusion(BernoulliProcess(20), model)
+    diffusion = Diffusion(BernoulliDiffusionProcess(20), model)
     evidence = diffusion.process.evidence_of(torch.tensor([[0.0, -1.0]]))
     runs = run_particles(diffusion, evidence, 500, seed=0)
     assert runs.log_evidence.item() == pytest.approx(-30, abs=1.5)
@@ -120,7 +120,7 @@ def test_a_weighted_proposal_is_the_model_s(t, evidence):
     """Weighted, it is accepted with probability f / b_t and rejected with 1 - f / b_t, on a grid of u."""
     if t == 1 and abs(evidence) == CERTAIN:
         return  # the last step does not go where a known bit is wrong; the weights then add up to less
-    process, n = BernoulliProcess(20), 20_000
+    process, n = BernoulliDiffusionProcess(20), 20_000
     u, one = (torch.arange(n) + 0.5) / n, torch.ones(n)
     at, before = torch.tensor([t]), torch.tensor([t - 1])
     for bit in (0.0, 1.0):
@@ -137,7 +137,7 @@ def test_a_weighted_proposal_is_the_model_s(t, evidence):
 
 def test_guided_step_has_the_model_s_odds_as_weights():
     """log p / g of a step, from the flip probabilities themselves."""
-    process, generator = BernoulliProcess(10), torch.Generator().manual_seed(0)
+    process, generator = BernoulliDiffusionProcess(10), torch.Generator().manual_seed(0)
     x = torch.randint(2, (500, 3), generator=generator).float()
     logits = torch.randn(500, 3, generator=generator)
     evidence = torch.tensor([1.5, 0.0, -0.7]).expand(500, 3)
@@ -280,7 +280,7 @@ def test_nothing_is_restored_without_noise():
 def test_a_perfect_network_restores_by_bayes_rule(p):
     """p = 0.137 lies between two times. 4 strings of 8 bits, 1,000 steps."""
     data = torch.tensor([[0, 0, 1, 1] * 2, [1, 0, 0, 1] * 2, [1, 1, 1, 1] * 2, [0, 1, 0, 1] * 2])
-    diffusion = Diffusion(BernoulliProcess(1000), exact.IdealModel(data, 1000))
+    diffusion = Diffusion(BernoulliDiffusionProcess(1000), exact.IdealModel(data, 1000))
     y = torch.tensor([0.0, 0, 1, 1, 1, 0, 1, 1])
     truth = likelihood_of(y, data, p)
     truth = truth / truth.sum()
@@ -293,7 +293,7 @@ def test_a_perfect_network_restores_by_bayes_rule(p):
 
 
 def test_time_of_a_channel():
-    process = BernoulliProcess(20)
+    process = BernoulliDiffusionProcess(20)
     assert [process.time_of_channel(p) for p in (0, 1e-6, 0.025, 0.026, 0.3, 0.5)] == [
         0,
         1,
@@ -306,7 +306,7 @@ def test_time_of_a_channel():
 
 def test_leave_one_out_is_the_odds_at_the_last_step():
     data = torch.tensor([[0, 0, 0], [0, 1, 1], [1, 0, 1], [1, 1, 0]])  # even parity
-    diffusion = Diffusion(BernoulliProcess(1000), exact.IdealModel(data, 1000))
+    diffusion = Diffusion(BernoulliDiffusionProcess(1000), exact.IdealModel(data, 1000))
     p = leave_one_out(diffusion, exact.states(3).float())
     even = exact.states(3).sum(dim=1) % 2 == 0
     assert (p[even] > 0.99).all()
@@ -314,7 +314,7 @@ def test_leave_one_out_is_the_odds_at_the_last_step():
 
 
 def test_evidence():
-    process = BernoulliProcess(5)
+    process = BernoulliDiffusionProcess(5)
     known = torch.tensor([1.0, 0.0, -1.0])
     assert process.evidence_of(known).tolist() == [
         pytest.approx(CERTAIN),

@@ -20,7 +20,7 @@ from bernoulli_diffusion.config import (
     parse_config,
     to_yaml,
 )
-from bernoulli_diffusion.errors import UserError
+from bernoulli_diffusion.system.errors import UserError
 
 
 def mistakes(text: str) -> list[str]:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from bernoulli_diffusion import datasets
-from bernoulli_diffusion.errors import UserError
+from bernoulli_diffusion.system.errors import UserError
 
 ROOT = Path(__file__).parent.parent
 Z_LIMIT = 4.5  # seeds are fixed: a failure is a change of the law, not bad luck
@@ -305,7 +305,7 @@ def test_command_writes_the_two_files(tmp_path):
 
 
 def test_training_reads_what_was_written(tmp_path):
-    from bernoulli_diffusion import data  # here, because it imports torch
+    from bernoulli_diffusion.bits import data  # here, because it imports torch
 
     train, val = datasets.repeating_patterns(length=11, period=4)
     datasets.write_split(tmp_path, datasets.to_text(train), datasets.to_text(val))

@@ -8,16 +8,16 @@ import exact
 import pytest
 import torch
 
+from bernoulli_diffusion.bits.process import BernoulliDiffusionProcess
 from bernoulli_diffusion.datasets import heartbeat
 from bernoulli_diffusion.diffusion import Diffusion, stratified, times_from_uniform
-from bernoulli_diffusion.forward_process import BernoulliProcess
 
 SIZES = [(3, 4), (6, 30)]  # (L, T)
 Z_LIMIT = 4.5  # two-sided 7e-6; seeds are fixed, so a failure is a change of the code, not bad luck
 
 
 def build(model: exact.TableModel) -> Diffusion:
-    return Diffusion(BernoulliProcess(model.T), model)
+    return Diffusion(BernoulliDiffusionProcess(model.T), model)
 
 
 def zero_model(L: int, T: int) -> exact.TableModel:
@@ -307,7 +307,9 @@ class Heartbeat:
         self.multiplicity = torch.tensor(multiplicity, dtype=torch.float64)
         self.changed = (self.x_t != self.x_0).sum(dim=1)
 
-    def moments(self, process: BernoulliProcess, model) -> tuple[torch.Tensor, torch.Tensor]:
+    def moments(
+        self, process: BernoulliDiffusionProcess, model
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """(T,) each: mean and mean square over q(x_t | x_0) of the bound's terms t = 1..T."""
         T, results = process.T, []
         for first in range(1, T + 1, 10):
@@ -332,7 +334,7 @@ class Heartbeat:
 def test_ideal_network_reaches_the_floor_on_heartbeat_data(T, floor):
     """The floors of design section 3, as sums over all t and all x_t; entropy log2(5) = 2.3219."""
     model = exact.IdealModel(Heartbeat.data, T)
-    mean, _ = Heartbeat().moments(BernoulliProcess(T), model)
+    mean, _ = Heartbeat().moments(BernoulliDiffusionProcess(T), model)
     assert mean.sum().item() == pytest.approx(floor, abs=6e-4)
     assert mean.sum() > math.log2(5)
 
@@ -340,7 +342,7 @@ def test_ideal_network_reaches_the_floor_on_heartbeat_data(T, floor):
 def test_every_phase_costs_the_floor_by_sampling_too():
     """T = 10, 100,000 stratified draws over the five phases: the symmetry is really there."""
     T, n = 10, 100_000
-    diffusion = Diffusion(BernoulliProcess(T), exact.IdealModel(Heartbeat.data, T))
+    diffusion = Diffusion(BernoulliDiffusionProcess(T), exact.IdealModel(Heartbeat.data, T))
     mean, _ = Heartbeat().moments(diffusion.process, diffusion.reverse_model)
     torch.manual_seed(25)
     for phase in Heartbeat.data.float():
@@ -359,7 +361,7 @@ def test_one_t_estimate_varies_less_than_with_uniform_times(limit):
     uniform times: its terms do not grow towards t = 0.
     """
     T = 1000
-    process, ideal = BernoulliProcess(T), exact.IdealModel(Heartbeat.data, T)
+    process, ideal = BernoulliDiffusionProcess(T), exact.IdealModel(Heartbeat.data, T)
     mean, square = Heartbeat().moments(process, lambda x_t, t: ideal(x_t, t).clamp(-limit, limit))
     t = torch.arange(1, T + 1)
     _, probability = times_from_uniform(middle_of(t, T), T)

@@ -12,17 +12,19 @@ import pytest
 import torch
 from test_command_line import CONFIG, ROOT, STRINGS, assert_mistake, make_run, shell, train
 
-from bernoulli_diffusion import command_line, evaluate, plots
-from bernoulli_diffusion.data import BitStrings
+from bernoulli_diffusion import evaluate
+from bernoulli_diffusion.bits.data import BitStrings
+from bernoulli_diffusion.bits.process import BernoulliDiffusionProcess
 from bernoulli_diffusion.diffusion import Diffusion
-from bernoulli_diffusion.forward_process import BernoulliProcess
 from bernoulli_diffusion.likelihood import Effort, bound_of_each, exact_law, plan_bound
+from bernoulli_diffusion.results import plots
+from bernoulli_diffusion.system import command_line
 
 Z_LIMIT = 4.5
 
 
 def build(L: int, T: int, seed: int = 0) -> Diffusion:
-    return Diffusion(BernoulliProcess(T), exact.random_model(L, T, seed))
+    return Diffusion(BernoulliDiffusionProcess(T), exact.random_model(L, T, seed))
 
 
 def all_strings(L: int) -> BitStrings:
@@ -71,7 +73,7 @@ def test_controls_lower_the_variance():
     """For a network that knows nothing, the number of wrong bits is all there is to know."""
     L, T = 8, 100
     model = exact.TableModel(torch.zeros(T + 1, 2**L, L))
-    diffusion = Diffusion(BernoulliProcess(T), model)
+    diffusion = Diffusion(BernoulliDiffusionProcess(T), model)
     effort = plan_bound(diffusion, all_strings(L), 0.01, seed=0)
     plain = bounds(diffusion, all_strings(L), Effort(64, torch.zeros(2, 8).double()))
     controlled = bounds(diffusion, all_strings(L), Effort(64, effort.shares))

@@ -11,14 +11,14 @@ import exact
 import pytest
 import torch
 
-from bernoulli_diffusion import checkpoint
-from bernoulli_diffusion.architecture import Source, build, load_class, try_out
-from bernoulli_diffusion.data import BitStrings
+from bernoulli_diffusion.bits.data import BitStrings
+from bernoulli_diffusion.bits.process import BernoulliDiffusionProcess
 from bernoulli_diffusion.diffusion import Diffusion
-from bernoulli_diffusion.forward_process import BernoulliProcess
 from bernoulli_diffusion.likelihood import HollowDiffusion, estimate_bound
-from bernoulli_diffusion.run_folder import read_run_folder
-from bernoulli_diffusion.trainer import Trainer, new_results_dir
+from bernoulli_diffusion.training import checkpoint
+from bernoulli_diffusion.training.network import Source, build, load_class, try_out
+from bernoulli_diffusion.training.run_folder import read_run_folder
+from bernoulli_diffusion.training.trainer import Trainer, new_results_dir
 
 TOP = Path(__file__).parent.parent
 GALLERY = TOP / "docs" / "reverse_models"
@@ -95,7 +95,7 @@ def test_gradients_reach_all_parameters(name):
     model = loud(network(name, 8, T)).train()
     x_0, _ = inputs(64, 8, T)
     torch.manual_seed(3)
-    Diffusion(BernoulliProcess(T), model).loss(x_0, 4).backward()
+    Diffusion(BernoulliDiffusionProcess(T), model).loss(x_0, 4).backward()
     # what is added to x_t and to its mirror image alike cancels
     idle = ("norm.bias", "read_out.bias") if name == "mirrored_mlp" else ()
     for key, parameter in model.named_parameters():
@@ -192,7 +192,7 @@ def test_the_others_do_see_it():
 def test_averaging_over_each_bit_keeps_the_bound_and_lowers_its_noise(name):
     """The mean over all noise is the same to rounding, at every t; an estimate's error is smaller."""
     L, T = 5, 6
-    model, process = loud(network(name, L, T)), BernoulliProcess(T)
+    model, process = loud(network(name, L, T)), BernoulliDiffusionProcess(T)
     plain, hollow = Diffusion(process, model), HollowDiffusion(process, model)
     x_t = exact.states(L).float()  # every noise: u below 1/2 keeps or not, see sample_x_t
     x_0 = x_t[13].expand_as(x_t)
@@ -287,7 +287,7 @@ def test_a_crowd_of_automata_finds_the_multiples_of_5():
     numbers = 5 * torch.randint(2**L // 5, (20_000,), generator=torch.Generator().manual_seed(6))
     x_0 = ((numbers[:, None] >> torch.arange(L - 1, -1, -1)) & 1).float()
     model = network("automaton", L, T, seed=0)
-    diffusion = Diffusion(BernoulliProcess(T), model)
+    diffusion = Diffusion(BernoulliDiffusionProcess(T), model)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.03)
     torch.manual_seed(7)
     for batch in x_0.split(256):

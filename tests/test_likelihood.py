@@ -8,17 +8,18 @@ import pytest
 import torch
 
 from bernoulli_diffusion import likelihood
-from bernoulli_diffusion.data import BitStrings
+from bernoulli_diffusion.bits import independent_bits
+from bernoulli_diffusion.bits.data import BitStrings
+from bernoulli_diffusion.bits.process import BernoulliDiffusionProcess
 from bernoulli_diffusion.diffusion import Diffusion
-from bernoulli_diffusion.forward_process import BernoulliProcess
-from bernoulli_diffusion.likelihood import estimate_bound, independent_bits
+from bernoulli_diffusion.likelihood import estimate_bound
 
 L, T = 6, 30
 Z_LIMIT = 4.5  # two-sided 7e-6; seeds are fixed, so a failure is a change of the code, not bad luck
 
 
 def build(seed: int, scale: float = 1.5) -> Diffusion:
-    return Diffusion(BernoulliProcess(T), exact.random_model(L, T, seed, scale))
+    return Diffusion(BernoulliDiffusionProcess(T), exact.random_model(L, T, seed, scale))
 
 
 def some_strings(numbers) -> BitStrings:
@@ -67,7 +68,9 @@ def test_standard_error_is_calibrated(numbers, lowest, highest):
 
 def test_stratified_times_beat_independent_ones():
     """A network whose bound is spread evenly over t: the strata take the spread over t away."""
-    diffusion = Diffusion(BernoulliProcess(T), exact.TableModel(torch.zeros(T + 1, 2**L, L)))
+    diffusion = Diffusion(
+        BernoulliDiffusionProcess(T), exact.TableModel(torch.zeros(T + 1, 2**L, L))
+    )
     n, strings = 4096, some_strings([37])
     stratified = estimate_bound(diffusion, strings, n, seed=0)
     torch.manual_seed(0)

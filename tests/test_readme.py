@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from bernoulli_diffusion.architecture import Source, build, try_out
 from bernoulli_diffusion.config import Config, parse_config
+from bernoulli_diffusion.training.network import Source, build, try_out
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from bernoulli_diffusion import sampling
+from bernoulli_diffusion.bits.process import BernoulliDiffusionProcess
 from bernoulli_diffusion.diffusion import Diffusion
-from bernoulli_diffusion.forward_process import BernoulliProcess
 from bernoulli_diffusion.noise import Noise
 from bernoulli_diffusion.sampling import (
     ProposalTimes,
@@ -31,7 +31,7 @@ N = 100_000  # samples: laws that are 2% apart in total variation are told apart
 
 
 def build(L: int, T: int, seed: int = 0) -> Diffusion:
-    return Diffusion(BernoulliProcess(T), exact.random_model(L, T, seed))
+    return Diffusion(BernoulliDiffusionProcess(T), exact.random_model(L, T, seed))
 
 
 def noise(L: int, count: int = N, seed: int = 1) -> Noise:
@@ -267,7 +267,7 @@ def test_shown_times_do_not_change_the_samples():
 def test_bits_that_no_one_speaks_about_are_fair_and_independent():
     L, T = 4, 10
     model = exact.TableModel(torch.zeros(T + 1, 2**L, L))
-    diffusion = Diffusion(BernoulliProcess(T), model)
+    diffusion = Diffusion(BernoulliDiffusionProcess(T), model)
     fair = torch.full((2**L,), 0.5**L, dtype=torch.float64)
     for sampler in (ancestral, thinned):
         numbers = exact.index(last(sampler(diffusion, noise(L))))
@@ -279,7 +279,7 @@ def test_certain_networks_are_obeyed(sampler):
     """Log-odds of +-60 everywhere: one string, whatever the noise."""
     meant = torch.tensor([1.0, 0.0, 0.0, 1.0, 1.0])
     model = exact.TableModel((120 * meant - 60).expand(51, 32, 5))
-    x_0 = last(sampler(Diffusion(BernoulliProcess(50), model), noise(5, 10_000)))
+    x_0 = last(sampler(Diffusion(BernoulliDiffusionProcess(50), model), noise(5, 10_000)))
     assert x_0.equal(meant.expand(10_000, -1))
 
 
@@ -289,7 +289,7 @@ def test_certain_networks_are_obeyed(sampler):
 @pytest.mark.parametrize("T", [1, 2, 4, 30])
 def test_next_proposal_has_the_law_of_independent_coins(T):
     """P(next = s | now at t) = b_s prod_{s < s' <= t} (1 - b_s'), read off a grid of u."""
-    b = BernoulliProcess(T).max_flip_probability()
+    b = BernoulliDiffusionProcess(T).max_flip_probability()
     proposals, grid = ProposalTimes(b), 20_000
     u = ((torch.arange(grid) + 0.5) / grid)[:, None]
     for t in {1, 2, T // 2 + 1, T} & set(range(1, T + 1)):
@@ -304,7 +304,7 @@ def test_next_proposal_has_the_law_of_independent_coins(T):
 
 
 def test_next_proposal_at_the_ends_of_the_unit_interval():
-    proposals = ProposalTimes(BernoulliProcess(1000).max_flip_probability())
+    proposals = ProposalTimes(BernoulliDiffusionProcess(1000).max_flip_probability())
     u = torch.tensor([[2**-24, 1 - 2**-24]])
     for t in (1, 2, 500, 1000):
         nearest = proposals.next(torch.full((1, 2), t), u)

@@ -7,11 +7,11 @@ import tempfile
 import time
 from pathlib import Path
 
-from ..command_line import ArgumentParser, output_file, run, tell
-from ..device import choose_device
-from ..distributed import processes
-from ..errors import UserError
-from ..files import write_atomically
+from ..system.command_line import ArgumentParser, output_file, run, tell
+from ..system.device import choose_device
+from ..system.errors import UserError
+from ..system.files import write_atomically
+from ..training.distributed import processes
 from .measure import SIZES
 from .parts import GROWTH, PARTS, report_alone
 from .report import as_list, as_markdown, describe_machine, growth_figure, title
@@ -96,7 +96,7 @@ def main(argv: list[str] | None = None) -> None:
                 }
                 write_atomically(arguments.json, json.dumps(report, indent=1).encode())
     if arguments.plot:
-        from ..plots import write_figure
+        from ..results.plots import write_figure
 
         write_figure(growth_figure(measured), arguments.plot)
     tell(f"measured in {time.monotonic() - start:.0f} s")

@@ -12,16 +12,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..architecture import live_source
+from ..bits.data import BitStrings, to_text
 from ..config import Config, apply_overrides
-from ..data import BitStrings, to_text
 from ..diffusion import Diffusion
-from ..distributed import ALONE, Processes
-from ..errors import RunError
 from ..noise import Noise
-from ..run_folder import RunFolder, fill_defaults
 from ..sampling import ancestral, sample, thinned
-from ..trainer import FLUSH_EVERY, Trainer
+from ..system.errors import RunError
+from ..training.distributed import ALONE, Processes
+from ..training.network import live_source
+from ..training.run_folder import RunFolder, fill_defaults
+from ..training.trainer import FLUSH_EVERY, Trainer
 
 Task = tuple  # a function and its arguments
 

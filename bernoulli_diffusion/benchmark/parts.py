@@ -16,13 +16,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..data import BitStrings, Membership, read_bit_strings
+from ..bits.data import BitStrings, Membership, read_bit_strings
 from ..datasets import repeating_patterns
-from ..distributed import ALONE, Processes
-from ..errors import RunError
-from ..run_folder import read_run_folder
 from ..sampling import ProposalTimes
-from ..trainer import Trainer
+from ..system.errors import RunError
+from ..training.distributed import ALONE, Processes
+from ..training.run_folder import read_run_folder
+from ..training.trainer import Trainer
 from .measure import (
     ANCESTRAL,
     SIZES,

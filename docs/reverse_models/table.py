@@ -12,13 +12,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from bernoulli_diffusion import architecture, datasets
-from bernoulli_diffusion.architecture import Source
-from bernoulli_diffusion.data import BitStrings, Membership
-from bernoulli_diffusion.likelihood import independent_bits
-from bernoulli_diffusion.run_folder import RunFolder, read_run_folder
+from bernoulli_diffusion import datasets
+from bernoulli_diffusion.bits import independent_bits
+from bernoulli_diffusion.bits.data import BitStrings, Membership
 from bernoulli_diffusion.sampling import sample
-from bernoulli_diffusion.trainer import Trainer
+from bernoulli_diffusion.training import network as architecture
+from bernoulli_diffusion.training.network import Source
+from bernoulli_diffusion.training.run_folder import RunFolder, read_run_folder
+from bernoulli_diffusion.training.trainer import Trainer
 
 HERE = Path(__file__).parent
 RUNS = HERE.parent.parent / "runs"

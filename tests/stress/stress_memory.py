@@ -14,8 +14,8 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from processes import Command, only_results_dir, outcome
 
-from bernoulli_diffusion import data
-from bernoulli_diffusion.data import to_text
+from bernoulli_diffusion.bits import data
+from bernoulli_diffusion.bits.data import to_text
 
 LENGTH, LINES = 64, 50_000_000  # 3.25 GB of text, 400 MB packed
 MEMORY = 600_000_000  # bytes for the whole process; nearly 400 MB are torch's own

@@ -1,0 +1,485 @@
+"""Text files <-> packed bits. Only this file knows the format: one string of 0 and 1 a line.
+
+Bits stay packed, one bit a bit, in the order of numpy.packbits, and are unpacked a batch at a time.
+Whatever goes through all strings goes piece by piece, so that they may be more than the memory holds.
+"""
+
+import codecs
+import contextlib
+import functools
+import hashlib
+import itertools
+import mmap
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import embedding
+
+from ..noise import GOLDEN, Permutation, derive_seed, mix
+from ..system.errors import RunError, UserError, cannot_open, printable
+
+CHUNK_BYTES = 1 << 18  # what fits into a core's cache is read fastest
+IN_MEMORY_BYTES = 1 << 28  # packed strings of more bytes are mapped from a file
+QUESTION_BYTES = 1 << 24  # of packed strings that are sought at a time
+MAX_LENGTH = 1_000_000
+SLACK = 8
+
+
+class BitStrings:
+    """N binary strings of length L, packed 8 bits to a byte: packed is (N, ceil(L / 8)) uint8."""
+
+    def __init__(self, packed: np.ndarray, length: int):
+        self.packed, self.length = packed, length
+
+    @classmethod
+    def from_bits(cls, bits: np.ndarray) -> "BitStrings":
+        """bits: (N, L) of 0 and 1."""
+        return cls(np.packbits(bits.astype(np.uint8), axis=1), bits.shape[1])
+
+    def __len__(self) -> int:
+        return len(self.packed)
+
+    def bits(self, rows=slice(None)) -> np.ndarray:
+        """(N, L) uint8 of 0 and 1."""
+        return np.unpackbits(self.packed[rows], axis=1, count=self.length)
+
+    @property
+    def nbytes(self) -> int:
+        return self.packed.nbytes
+
+    def tensor(self, rows, device: torch.device | str = "cpu") -> Tensor:
+        """(n, L) float 0 and 1: what the process and the network take."""
+        return torch.from_numpy(self.bits(rows)).to(device).float()
+
+    def sha256(self) -> str:
+        """A hash of the strings in their order, whatever the file's line endings."""
+        digest = hashlib.sha256(f"{self.length}\n".encode())
+        digest.update(np.ascontiguousarray(self.packed).data)
+        return digest.hexdigest()
+
+    @functools.cached_property
+    def ones(self) -> np.ndarray:
+        """(L,) int64: how many strings have a 1 there."""
+        depth = min(255, -(-CHUNK_BYTES // self.length))  # sums of 255 bits fit into a byte
+        width = -(-CHUNK_BYTES // (depth * self.length))
+        total = np.zeros(self.length, np.int64)
+        for piece in self.pieces(depth * width):
+            bits = piece.bits()
+            if len(bits) == depth * width:  # long rows are added fastest: width strings in each
+                bits = bits.reshape(depth, -1).sum(axis=0, dtype=np.uint8).reshape(width, -1)
+            total += bits.sum(axis=0, dtype=np.int64)
+        return total
+
+    def part(self, rows) -> "BitStrings":
+        """Those of the strings. rows: a range, or indices."""
+        if isinstance(rows, range):
+            rows = slice(rows.start, rows.stop)
+        return BitStrings(self.packed[rows], self.length)
+
+    def pieces(self, rows: int) -> Iterator["BitStrings"]:
+        """The strings in their order, so many at a time."""
+        for first in range(0, len(self), rows):
+            yield BitStrings(self.packed[first : first + rows], self.length)
+
+    def words(self) -> np.ndarray:
+        """(N, ceil(L / 64)) int64: 64 bits in each, and zeros behind the last."""
+        width = self.packed.shape[1]
+        padded = np.zeros((len(self), -(-width // 8) * 8), np.uint8)
+        padded[:, :width] = self.packed
+        return padded.view(np.int64)
+
+
+class Distinct:
+    """The different ones among some strings, in the order of a 64-bit hash.
+
+    words: (D, ceil(L / 64)) int64, BitStrings.words of them; keys: (D,) uint64, their hashes, all
+    different and rising; number: (N,) which of them each of the strings is.
+    """
+
+    def __init__(self, strings: BitStrings):
+        words = strings.words()
+        for seed in itertools.count():  # until no two have the same hash: at once, unless by malice
+            keys = _hash(words, seed)
+            order = np.argsort(keys)
+            self.keys = keys[order]
+            is_first = np.append(True, self.keys[1:] != self.keys[:-1])[: len(order)]
+            self.keys, self.words = self.keys[is_first], words[order[is_first]]
+            self.number = np.empty_like(order)
+            self.number[order] = is_first.cumsum() - 1
+            if (self.words[self.number] == words).all():
+                break
+        self.seed = seed
+        # how keys begin; with 8 places for each, few hashes begin so by chance
+        self._shift = np.uint64(64 - (8 * len(self.keys)).bit_length())
+        self._begins = np.zeros(1 << int(64 - self._shift), bool)
+        self._begins[self.keys >> self._shift] = True
+
+    def find(self, strings: BitStrings) -> np.ndarray:
+        """(M,) int64: numbers of those that stand in strings, in no order, with repetitions."""
+        words = strings.words()
+        keys = _hash(words, self.seed)
+        likely = np.flatnonzero(self._begins[keys >> self._shift])
+        number = np.minimum(self.keys.searchsorted(keys[likely]), len(self.keys) - 1)
+        return number[(self.words[number] == words[likely]).all(axis=1)]
+
+
+def _hash(words: np.ndarray, seed: int) -> np.ndarray:
+    """(N,) uint64, a function of words (N, W). One word: different for different words."""
+    salt = mix(torch.arange(words.shape[1]) * GOLDEN + seed)  # (W,)
+    return mix(torch.from_numpy(words) + salt).sum(dim=1).numpy().view(np.uint64)
+
+
+class Membership:
+    """Which strings stand in a given set: exact, and with nothing prepared or kept of the set's size.
+
+    A question goes through the whole set, piece by piece: some hundredths of a microsecond a string.
+    """
+
+    def __init__(self, strings: BitStrings):
+        self.strings = strings
+
+    def contains(self, strings: BitStrings) -> np.ndarray:
+        """(N,) bool: is each string in the set?"""
+        rows = -(-QUESTION_BYTES // strings.packed.shape[1])
+        return np.concatenate([np.zeros(0, bool), *map(self._contains, strings.pieces(rows))])
+
+    def _contains(self, strings: BitStrings) -> np.ndarray:
+        asked = Distinct(strings)
+        found = np.zeros(len(asked.keys), bool)
+        for piece in self.strings.pieces(-(-CHUNK_BYTES // self.strings.packed.shape[1])):
+            found[asked.find(piece)] = True
+        return found[asked.number]
+
+
+def count_distinct(strings: BitStrings) -> int:
+    """The number of different strings."""
+    return len(Distinct(strings).keys)
+
+
+# ---------------------------------------------------------------------------------------- reading
+
+
+def read_bit_strings(path: Path) -> BitStrings:
+    """Read a text file with one string of 0 and 1 a line, all of one length.
+
+    Accepted besides: \\r\\n line ends, a missing last newline, empty lines at the end, a UTF-8
+    byte-order mark. Raises UserError with file, line, column and cure for anything else; RunError if
+    the strings are too many for memory and the disk has no room for them either.
+    """
+    try:
+        with open(path, "rb") as stream, contextlib.closing(_Store(path, stream)) as store:
+            return _read(stream, _Parser(printable(path), store))
+    except OSError as error:
+        raise cannot_open(printable(path), error) from None
+
+
+def _read(stream, parser: "_Parser") -> BitStrings:
+    start = stream.peek(3)
+    if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise UserError(f"{parser.path}:1: UTF-16 text; save the file as plain text (UTF-8)")
+    if start.startswith(codecs.BOM_UTF8):
+        stream.read(3)
+    buffer = bytearray(MAX_LENGTH + 2 + CHUNK_BYTES + 1 + SLACK)
+    view = memoryview(buffer)
+    held = 0  # bytes at the start of buffer: a line whose end is not read yet
+    while count := stream.readinto(view[held : held + CHUNK_BYTES]):
+        end = held + count
+        cut = buffer.rfind(b"\n", held, end) + 1
+        if cut:
+            parser.add(buffer, cut)
+        held = end - cut
+        if held > MAX_LENGTH + 1:  # and a \r
+            parser.find_mistake(bytes(view[cut:end]).removesuffix(b"\r"))
+        view[:held] = view[cut:end]
+    if held:
+        buffer[held] = ord("\n")
+        parser.add(buffer, held + 1)
+    return parser.strings()
+
+
+class _Store:
+    """Where packed strings go: memory, or, if the text is large, a file that is mapped at the end.
+
+    What is mapped is as fast as memory while memory is there, and makes room when it is not. The
+    file has no name and so goes with the process. It lies beside the text, which is 8 times as large:
+    the folder for temporary files is often small, or is memory itself.
+    """
+
+    def __init__(self, path: Path, stream):
+        self._in_memory = bytearray()  # grows in place: numpy.concatenate would need all twice
+        self._file = None
+        self._num_bytes = os.fstat(stream.fileno()).st_size // 8
+        if self._num_bytes > IN_MEMORY_BYTES:
+            beside = Path(path).parent
+            self._folder = beside if os.access(beside, os.W_OK) else Path(tempfile.gettempdir())
+            with self._telling():
+                self._file = tempfile.TemporaryFile(dir=self._folder)  # noqa: SIM115
+
+    def add(self, packed: np.ndarray) -> None:
+        if self._file is None:
+            self._in_memory += packed.data
+        else:
+            with self._telling():
+                self._file.write(packed.data)
+
+    def contents(self) -> np.ndarray:
+        """All bytes that were added: (n,) uint8."""
+        if self._file is None:
+            return np.frombuffer(self._in_memory, np.uint8)
+        with self._telling():
+            self._file.flush()
+            return np.frombuffer(mmap.mmap(self._file.fileno(), 0), np.uint8)
+
+    @contextlib.contextmanager
+    def _telling(self):
+        try:
+            yield
+        except OSError as error:
+            raise RunError(
+                f"{printable(self._folder)}: {error.strerror}; the packed strings need"
+                f" {self._num_bytes / 1e6:,.0f} MB there, for as long as they are in use"
+            ) from None
+
+    def close(self) -> None:
+        """Let the file go; what is mapped stays."""
+        if self._file is not None:
+            with contextlib.suppress(OSError):  # on a full disk, what could not be written before
+                self._file.close()
+
+
+class _Parser:
+    """Packs lines that come chunk by chunk, and remembers what the later ones must agree with."""
+
+    def __init__(self, path: str, store: _Store):
+        self.path = path
+        self.store = store
+        self.length: int | None = None  # of the strings, once there is one
+        self.num_lines = 0
+        self.first_empty: int | None = None  # line number of the first empty line
+
+    def add(self, text: bytes | bytearray, end: int) -> None:
+        """Take the whole lines text[:end]; text has SLACK bytes more. Raises UserError."""
+        first_line = bytes(text[: text.index(b"\n") + 1])
+        if not self._add_regular(text, end, 2 if first_line.endswith(b"\r\n") else 1):
+            self._add_irregular(bytes(text[:end]))
+
+    def _add_regular(self, text: bytes | bytearray, end: int, line_end: int) -> bool:
+        """Take lines that all have the length and the line end of the first; False if they do not.
+
+        line_end: the characters at the end of the first line, 1 for \\n and 2 for \\r\\n.
+        """
+        width = text.index(b"\n") + 1
+        length = width - line_end
+        if not 0 < length <= MAX_LENGTH or self.length not in (None, length) or self.first_empty:
+            return False
+        packed = _pack(text, end, length, width)
+        if packed is None:
+            return False
+        self.store.add(packed)
+        self.length = length
+        self.num_lines += len(packed)
+        return True
+
+    def _add_irregular(self, text: bytes) -> None:
+        """Take lines with mixed line ends, and empty lines at the end; or say what is wrong."""
+        text = text.replace(b"\r\n", b"\n")
+        end = len(text.rstrip(b"\n"))
+        if end:
+            end += 1
+            if not self._add_regular(text[:end] + bytes(SLACK), end, 1):
+                self.find_mistake(text[:end])
+        if end < len(text):
+            self.first_empty = self.first_empty or self.num_lines + 1
+
+    def find_mistake(self, text: bytes) -> None:
+        """Raise UserError for the first thing wrong with text: line by line, as it happens once."""
+        for number, line in enumerate(text.removesuffix(b"\n").split(b"\n"), self.num_lines + 1):
+            place = f"{self.path}:{number}"
+            first_empty = self.first_empty or (None if line else number)
+            if first_empty:
+                raise UserError(
+                    f"{self.path}:{first_empty}: an empty line among the strings; remove it"
+                )
+            wrong = np.flatnonzero((np.frombuffer(line, np.uint8) & 0xFE) != ord("0"))
+            if len(wrong):
+                raise UserError(_wrong_character(line, int(wrong[0]), place))
+            if len(line) > MAX_LENGTH:
+                raise UserError(f"{place}: more than {MAX_LENGTH:,} characters in one line")
+            self.length = self.length or len(line)
+            if len(line) != self.length:
+                raise UserError(
+                    f"{place}: {len(line)} characters, but the lines above have {self.length};"
+                    " all strings must have one length"
+                )
+        raise AssertionError("irregular lines without a mistake")
+
+    def strings(self) -> BitStrings:
+        """All strings taken. Raises UserError if there are none."""
+        if self.length is None:
+            raise UserError(
+                f"{self.path}: the file is empty; expected one string of 0 and 1 a line"
+            )
+        packed = self.store.contents().reshape(-1, -(-self.length // 8))
+        return BitStrings(packed, self.length)
+
+
+def _pack(text: bytes | bytearray, end: int, length: int, width: int) -> np.ndarray | None:
+    """text[:end], lines of length characters and width with the line end -> (N, ceil(L / 8)) uint8.
+
+    None if a character or a line end is another. Works on 8 characters at a time, as one integer;
+    the last integer of a line reads on behind the line, which is why text has SLACK bytes more.
+    """
+    if end % width:
+        return None
+    count, bytes_per_row = end // width, -(-length // 8)
+    line_ends = np.ndarray((count, width - length), np.uint8, text, length, (width, 1))
+    if not (line_ends == np.frombuffer(text, np.uint8, width - length, length)).all():
+        return None
+    eights = np.ndarray((count, bytes_per_row), "<u8", text, 0, (width, 8))
+    bits = eights ^ np.uint64(0x3030303030303030)  # '0' is 0x30, '1' is 0x31
+    bits[:, -1] &= np.uint64(2 ** (8 * (length - 8 * (bytes_per_row - 1))) - 1)
+    if np.bitwise_or.reduce(bits, axis=None) & np.uint64(0xFEFEFEFEFEFEFEFE):
+        return None
+    # the top byte of the product is the 8 low bits, the first character's on top, as numpy.packbits
+    bits *= np.uint64(0x8040201008040201)
+    bits >>= np.uint64(56)
+    return bits.astype(np.uint8)
+
+
+def _wrong_character(line: bytes, column: int, place: str) -> str:
+    character = line[column : column + 4].decode("utf-8", "replace")[0]
+    place = f"{place}:{column + 1}"
+    if character in ", \t;":
+        name = {",": "','", " ": "a space", "\t": "a tab", ";": "';'"}[character]
+        cure = "write the bits without separators, 0110 and not 0,1,1,0 or 0 1 1 0"
+        return f"{place}: expected 0 or 1, found {name}; {cure} (tr -d ', \\t;' < old > new)"
+    if character == "\r":
+        return f"{place}: expected 0 or 1, found a carriage return; end each line with a newline"
+    cure = "" if character.isprintable() and character != "\ufffd" else "; is this a text file?"
+    return f"{place}: expected 0 or 1, found '{printable(character)}'{cure}"
+
+
+def read_patterns(path: Path, length: int) -> np.ndarray:
+    """Read a text file of strings of 0, 1 and ? (unknown), one a line, all of the given length.
+
+    Returns (N, length) int8 of 0, 1 and -1. Raises UserError with file, line, column and cure.
+    """
+    try:
+        lines = Path(path).read_bytes().removeprefix(codecs.BOM_UTF8).replace(b"\r\n", b"\n")
+    except OSError as error:
+        raise cannot_open(printable(path), error) from None
+    lines = lines.rstrip(b"\n").split(b"\n")
+    if lines == [b""]:
+        raise UserError(f"{printable(path)}: the file is empty; expected one pattern a line")
+    places = (f"{printable(path)}:{number}" for number in itertools.count(1))
+    return np.stack(
+        [parse_pattern(line, length, place) for line, place in zip(lines, places, strict=False)]
+    )
+
+
+def parse_pattern(text: bytes, length: int, place: str) -> np.ndarray:
+    """A string of 0, 1 and ? -> (length,) int8 of 0, 1 and -1. Errors begin with place."""
+    codes = np.frombuffer(text, np.uint8)
+    pattern = np.full(len(codes), -1, np.int8)
+    pattern[codes == ord("0")] = 0
+    pattern[codes == ord("1")] = 1
+    wrong = np.flatnonzero((pattern == -1) & (codes != ord("?")))
+    if len(wrong):
+        character = printable(text[wrong[0] : wrong[0] + 4].decode("utf-8", "replace")[0])
+        raise UserError(f"{place}:{wrong[0] + 1}: expected 0, 1 or ?, found '{character}'")
+    if len(codes) != length:
+        raise UserError(f"{place}: {len(codes)} characters, but the model's strings have {length}")
+    return pattern
+
+
+def to_text(bits: np.ndarray) -> bytes:
+    """(N, L) of 0 and 1 -> N lines."""
+    lines = np.full((bits.shape[0], bits.shape[1] + 1), ord("\n"), np.uint8)
+    lines[:, :-1] = bits
+    lines[:, :-1] += ord("0")
+    return lines.tobytes()
+
+
+# --------------------------------------------------------------------------------------- batching
+
+
+class Batches:
+    """The endless stream of training batches: one permutation of the strings after another.
+
+    Every batch is full. A file shorter than a batch is repeated to fill it, and the last batch of a
+    pass takes its missing rows from the next pass. Batch number k is a pure function of (seed, k).
+
+    shard: (rank, world), for one of several processes: of each batch, the rows rank, rank + world,
+    rank + 2 world ... alone. All shards together are the batch.
+    """
+
+    def __init__(
+        self,
+        strings: BitStrings,
+        batch_size: int,
+        seed: int,
+        device: torch.device | str = "cpu",
+        shard: tuple[int, int] = (0, 1),
+    ):
+        self.length, self.batch_size, self.seed = strings.length, batch_size, seed
+        self.device, self.shard = torch.device(device), shard
+        self.packed = torch.from_numpy(strings.packed)  # (N, ceil(L / 8)) uint8
+        if _fits(strings, self.device):
+            self.packed = self.packed.to(self.device)
+        self._bits_of_byte = (torch.arange(256)[:, None] >> torch.arange(7, -1, -1)) & 1  # (256, 8)
+        self._bits_of_byte = self._bits_of_byte.float().to(self.device)
+        self._pass_number, self._permutation = None, None
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return -(-len(self.packed) // self.batch_size)
+
+    def _row_numbers(self, k: int) -> Tensor:
+        """The rows of this shard of batch k."""
+        n, (rank, world) = len(self.packed), self.shard
+        first, end = k * self.batch_size, (k + 1) * self.batch_size
+        if n <= self.batch_size:  # whole passes, and a random part of one more
+            keys = torch.rand(-(-self.batch_size // n), n, generator=self._generator(k))
+            rows = keys.argsort(dim=1).flatten()  # each pass in random order
+            return rows[rank : self.batch_size : world]
+        positions = np.arange(first + rank, end, world)
+        parts = []
+        for pass_number in range(first // n, (end - 1) // n + 1):
+            here = positions[positions // n == pass_number] - pass_number * n
+            parts.append(self._permute(pass_number)(here))
+        return torch.from_numpy(np.concatenate(parts))
+
+    def _permute(self, pass_number: int) -> Permutation:
+        if pass_number != self._pass_number:
+            self._permutation = Permutation(len(self.packed), self._generator(pass_number))
+            self._pass_number = pass_number
+        return self._permutation
+
+    def _generator(self, number: int) -> torch.Generator:
+        return torch.Generator().manual_seed(derive_seed(self.seed, number))
+
+    def batch(self, k: int) -> Tensor:
+        """x_0 of batch k: (B, L) float bits on the device; B is batch_size, or the shard's part."""
+        rows = _send(self._row_numbers(k), self.packed.device)
+        packed = _send(self.packed[rows], self.device)  # (B, ceil(L / 8))
+        bits = embedding(packed.int(), self._bits_of_byte)  # (B, ceil(L / 8), 8)
+        return bits.flatten(1)[:, : self.length].contiguous()
+
+
+def _fits(strings: BitStrings, device: torch.device) -> bool:
+    """Whether strings may live on the device: a quarter of its free memory at most."""
+    if device.type == "cuda":
+        return strings.packed.nbytes <= torch.cuda.mem_get_info(device)[0] // 4
+    return strings.packed.nbytes <= IN_MEMORY_BYTES
+
+
+def _send(tensor: Tensor, device: torch.device) -> Tensor:
+    """tensor on the device; a GPU is not waited for."""
+    if device.type != "cuda" or tensor.is_cuda:
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)

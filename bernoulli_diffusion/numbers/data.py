@@ -1,0 +1,309 @@
+"""Text files <-> real numbers: one sample a line, numbers between spaces, tabs or commas.
+
+The counterpart of data.py, with the same names for the same things.
+"""
+
+import codecs
+import hashlib
+import itertools
+import math
+import re
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..noise import Noise, Permutation, derive_seed
+from ..system.errors import UserError, cannot_open, printable
+
+MAX_NUMBERS = 10_000  # in a line
+LINES_AT_A_TIME = 4096
+NUMBER = re.compile(rb"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+GZIP = b"\x1f\x8b"
+DEQUANTIZING = 1  # stream of random numbers
+LARGEST = 1e30  # of a number: its square must not overflow
+FARTHEST = 1e6  # deviations from the mean; beyond, float32 has no digits left for the data
+
+
+class RealVectors:
+    """N samples of D numbers, and how they are standardised: values is (N, D) float64.
+
+    mean, deviation: (D,), those of the training data. width: of the uniform noise that is added to
+    each number wherever a network sees it or a density is taken; whole numbers have none without it.
+    """
+
+    def __init__(
+        self,
+        values: np.ndarray,
+        mean: np.ndarray | None = None,
+        deviation: np.ndarray | None = None,
+        width: float = 0.0,
+    ):
+        self.values, self.width = values, width
+        self.mean = values.mean(axis=0) + width / 2 if mean is None else mean
+        if deviation is None:
+            deviation = np.sqrt(values.var(axis=0) + width**2 / 12)
+        self.deviation = deviation
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    @property
+    def length(self) -> int:
+        return self.values.shape[1]
+
+    @property
+    def nbytes(self) -> int:
+        return self.values.nbytes
+
+    def sha256(self) -> str:
+        """A hash of the numbers in their order, however they were written."""
+        digest = hashlib.sha256(f"{self.length}\n".encode())
+        digest.update(np.ascontiguousarray(self.values).data)
+        return digest.hexdigest()
+
+    def part(self, rows) -> "RealVectors":
+        """Those of the samples. rows: a range, or indices."""
+        if isinstance(rows, range):
+            rows = slice(rows.start, rows.stop)
+        return RealVectors(self.values[rows], self.mean, self.deviation, self.width)
+
+    def dequantized(self, rows=slice(None), draw: int = 0) -> np.ndarray:
+        """(n, D) float64 in the data's units, with the uniform noise number `draw` of each row."""
+        values = self.values[rows]
+        if not self.width:
+            return values
+        numbers = torch.arange(len(self))[rows]
+        noise = Noise(derive_seed(DEQUANTIZING), numbers, self.length).uniform(draw)
+        return values + self.width * noise.double().numpy()
+
+    def tensor(self, rows, device: torch.device | str = "cpu", draw: int = 0) -> Tensor:
+        """(n, D) float32, standardised and dequantized: what the process and the network take."""
+        scaled = (self.dequantized(rows, draw) - self.mean) / self.deviation
+        return torch.from_numpy(scaled.astype(np.float32)).to(device)
+
+
+# ---------------------------------------------------------------------------------------- reading
+
+
+def read_real_vectors(path: Path, width: float = 0.0, like: RealVectors | None = None):
+    """Read a text file with one sample a line, D numbers between spaces, tabs or commas.
+
+    Accepted besides: \\r\\n line ends, a missing last newline, empty lines at the end, a UTF-8
+    byte-order mark. like: samples whose mean, deviation and width are taken over; else they are found
+    here. Raises UserError with file, line and cure for anything else, also for a column in which
+    all numbers are equal: it has no density, and no scale.
+    """
+    lines = _lines(path, "one sample a line, numbers between spaces")
+    blocks, length = [], None
+    for first in range(0, len(lines), LINES_AT_A_TIME):
+        block = lines[first : first + LINES_AT_A_TIME]
+        values = _parse_block(block, length)
+        if values is None:
+            _find_mistake(block, length, path, first + 1)
+        blocks.append(values)
+        length = values.shape[1]
+    values = np.concatenate(blocks)
+    if like is not None:
+        if values.shape[1] == like.length:
+            _refuse_far(values, like, path)
+        return RealVectors(values, like.mean, like.deviation, like.width)
+    vectors = RealVectors(values, width=width)
+    constant = np.flatnonzero(values.min(axis=0) == values.max(axis=0))
+    if len(constant) and not width:
+        more = f" (and {len(constant) - 1:,} more such columns)" if len(constant) > 1 else ""
+        raise UserError(
+            f"{printable(path)}: column {constant[0] + 1} is {values[0, constant[0]]:g} in every"
+            f" line{more}: it has no density; remove it, or blur whole numbers by data.dequantize: 1"
+        )
+    narrow = np.flatnonzero(vectors.deviation < 1e-12 * np.abs(vectors.mean))
+    if len(narrow):
+        cure = "subtract that from it"
+        if np.abs(values[:, narrow[0]]).max() < 1 / LARGEST:
+            cure = "multiply it by a large number"
+        raise UserError(
+            f"{printable(path)}: column {narrow[0] + 1} hardly varies around"
+            f" {vectors.mean[narrow[0]]:g}; {cure}"
+        )
+    return vectors
+
+
+def _refuse_far(values: np.ndarray, like: RealVectors, path: Path) -> None:
+    """Raise UserError for the first number that the data like give float32 no digits for."""
+    far = np.argwhere(np.abs(values - like.mean) > FARTHEST * like.deviation)
+    if len(far):
+        row, column = far[0]
+        raise UserError(
+            f"{printable(path)}:{row + 1}:{column + 1}: {values[row, column]:g} is more than a million"
+            f" deviations from the training data's mean, {like.mean[column]:g}; if it stands for a"
+            " missing value, leave out the line"
+        )
+
+
+def _lines(path: Path, expected: str) -> list[bytes]:
+    """The lines of a text file, without empty ones at its end."""
+    try:
+        text = Path(path).read_bytes()
+    except OSError as error:
+        raise cannot_open(printable(path), error) from None
+    if text.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise UserError(f"{printable(path)}:1: UTF-16 text; save the file as plain text (UTF-8)")
+    if text.startswith(GZIP):
+        raise UserError(f"{printable(path)}:1: a compressed file; unpack it first (gunzip)")
+    lines = text.removeprefix(codecs.BOM_UTF8).split(b"\n")
+    while lines and not lines[-1].strip():
+        lines.pop()
+    if not lines:
+        raise UserError(f"{printable(path)}: the file is empty; expected {expected}")
+    return lines
+
+
+def _words(line: bytes) -> list[bytes]:
+    """Numbers are kept apart by spaces, tabs or a comma; two commas have nothing between them."""
+    line = line.strip(b" \t\r")
+    return line.split() if b"," not in line else re.split(rb"[ \t]*,[ \t]*|[ \t]+", line)
+
+
+def _parse_block(lines: list[bytes], length: int | None) -> np.ndarray | None:
+    """(n, D) float64 of lines of as many numbers (length, if that is known); None if not so."""
+    words = [_words(line) for line in lines]
+    length = length or len(words[0])
+    if not 0 < length <= MAX_NUMBERS or any(len(row) != length for row in words):
+        return None
+    flat = list(itertools.chain.from_iterable(words))
+    if not all(map(NUMBER.fullmatch, flat)):
+        return None
+    values = np.array(list(map(float, flat))).reshape(len(lines), length)
+    return values if np.abs(values).max() <= LARGEST else None
+
+
+def _find_mistake(lines: list[bytes], length: int | None, path: Path, first: int) -> None:
+    """Raise UserError for the first thing that is wrong with the lines."""
+    for number, line in enumerate(lines, first):
+        place, words = f"{printable(path)}:{number}", _words(line)
+        if words in ([], [b""]):
+            raise UserError(f"{place}: an empty line among the samples; remove it")
+        if words[-1] == b"" and words[:-1]:
+            raise UserError(f"{place}: a comma at the end of the line; remove it")
+        for column, word in enumerate(words, 1):
+            _parse_number(word, f"{place}:{column}")
+        if len(words) > MAX_NUMBERS:
+            raise UserError(f"{place}: more than {MAX_NUMBERS:,} numbers in one line")
+        length = length or len(words)
+        if len(words) != length:
+            raise UserError(
+                f"{place}: {len(words):,} numbers, but the lines above have {length:,}; all samples"
+                " need as many"
+            )
+    raise AssertionError("irregular lines without a mistake")
+
+
+def _parse_number(word: bytes, place: str, expected: str = "a number") -> float:
+    """The number that word is. Errors begin with place, which counts numbers, not characters."""
+    text = printable(word[:20].decode("utf-8", "replace"))
+    if not NUMBER.fullmatch(word):
+        what = f"found '{text}'" if word else "found nothing between two commas"
+        raise UserError(f"{place}: expected {expected}, {what}{_cure(text, place, expected)}")
+    if abs(float(word)) > LARGEST:
+        raise UserError(
+            f"{place}: {text} is too large, the most is {LARGEST:g}; write the numbers in larger units"
+        )
+    return float(word)
+
+
+def _cure(text: str, place: str, expected: str) -> str:
+    """What to do about text that is no number, as the end of an error."""
+    if text.lower().lstrip("+-") in ("nan", "inf", "infinity", "na", "null"):
+        if "?" in expected:
+            return "; write ? for what is not known"
+        return "; leave out lines with missing or infinite values"
+    if ";" in text:
+        return "; put spaces, tabs or commas between numbers"
+    if re.search(r":1:\d+$", place) and any(letter.isalpha() for letter in text):
+        return "; if this line is a header, remove it"
+    return ""
+
+
+def read_patterns(path: Path, length: int) -> np.ndarray:
+    """Read a text file of samples of numbers and ? (unknown), one a line, each of `length`.
+
+    Returns (N, length) float64, NaN where unknown. Raises UserError with file, line and cure.
+    """
+    places = (f"{printable(path)}:{number}" for number in itertools.count(1))
+    lines = _lines(path, "one pattern a line")
+    return np.stack([parse_pattern(x, length, p) for x, p in zip(lines, places, strict=False)])
+
+
+def parse_pattern(text: bytes, length: int, place: str) -> np.ndarray:
+    """Numbers and ? between spaces, tabs or commas -> (length,) float64. Errors begin with place."""
+    words = _words(text)
+    values = [
+        math.nan if word == b"?" else _parse_number(word, f"{place}:{k}", "a number or ?")
+        for k, word in enumerate(words, 1)
+    ]
+    if len(values) != length:
+        raise UserError(
+            f"{place}: {len(values):,} numbers and ?, but the model's samples have {length:,}"
+        )
+    return np.array(values)
+
+
+def rounded(values: np.ndarray, deviation: np.ndarray, digits: int = 6) -> np.ndarray:
+    """values to so many digits of their deviation, (N, D) and (D,): all that a model can know."""
+    unit = 10.0 ** (np.floor(np.log10(deviation)) - digits + 1)
+    return np.round(values / unit) * unit + 0.0  # no -0
+
+
+def to_text(values: np.ndarray) -> bytes:
+    """(N, D) -> N lines of numbers between spaces, with as many digits as they have."""
+    rows = (" ".join([f"{v:.15g}" for v in row]) for row in values.tolist())
+    return "".join(f"{row}\n" for row in rows).encode()
+
+
+# --------------------------------------------------------------------------------------- batching
+
+
+class Batches:
+    """The endless stream of training batches, one permutation of the samples after another.
+
+    As data.Batches: batch number k is a pure function of (seed, k), always full, and shared out to
+    the processes by shard = (rank, world). Each pass has its own dequantizing noise.
+    """
+
+    def __init__(
+        self,
+        vectors: RealVectors,
+        batch_size: int,
+        seed: int,
+        device: torch.device | str = "cpu",
+        shard: tuple[int, int] = (0, 1),
+    ):
+        self.vectors, self.batch_size, self.seed = vectors, batch_size, seed
+        self.device, self.shard = torch.device(device), shard
+        self._permutations: dict[int, np.ndarray] = {}
+        self._whole = None if vectors.width else vectors.tensor(slice(None), device)  # (N, D)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return -(-len(self.vectors) // self.batch_size)
+
+    def batch(self, k: int) -> Tensor:
+        """x_0 of batch k: (B, D), standardised, on the device; B is batch_size, or the shard's part."""
+        n, (rank, world) = len(self.vectors), self.shard
+        positions = np.arange(k * self.batch_size + rank, (k + 1) * self.batch_size, world)
+        passes, places = np.divmod(positions, n)
+        rows = np.empty_like(places)
+        for number in np.unique(passes).tolist():
+            here = passes == number
+            rows[here] = self._permutation(number)(places[here])
+        rows = torch.from_numpy(rows)
+        if self._whole is None:
+            return self.vectors.tensor(rows, self.device, draw=k + 1)
+        return self._whole[rows.to(self.device)]
+
+    def _permutation(self, number: int) -> Permutation:
+        if number not in self._permutations:
+            generator = torch.Generator().manual_seed(derive_seed(self.seed, number))
+            self._permutations = {number: Permutation(len(self.vectors), generator)}
+        return self._permutations[number]

@@ -1,0 +1,127 @@
+"""What train.py tells a person before and after training."""
+
+import shlex
+import sys
+import time
+
+import torch
+
+from ..sampling import ProposalTimes, is_thinning_faster
+from ..training.trainer import Trainer
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
+
+CHECK_STEPS = 20
+
+
+def data_warnings(trainer: Trainer) -> list[str]:
+    """Things about the data that are no mistakes but change how the results are to be read."""
+    folder, kind = trainer.folder, trainer.kind
+    if folder.val is None:
+        return [
+            f"{folder.path / 'val.txt'}: not there; the bound on unseen {kind.SAMPLES}{kind.MISSED}"
+            " missing, and model_best.pt goes by the bound on train.txt"
+        ]
+    train_txt = folder.path / "train.txt"
+    return kind.data_warnings(trainer.validator.measures, train_txt, len(folder.val))
+
+
+def start(trainer: Trainer) -> str:
+    """The run in a few lines: data, network, plan, baselines."""
+    folder, config, kind = trainer.folder, trainer.config, trainer.kind
+    measures = trainer.validator.measures
+    val = f"{len(folder.val):,} in val.txt" if folder.val else "no val.txt"
+    return "\n".join(
+        [
+            f"data       {len(folder.train):,} {kind.SAMPLES} of {trainer.length} {kind.UNITS}"
+            f"{measures.data_in_short()}, {val}",
+            f"network    {folder.source.path}, {trainer.num_parameters:,} parameters,"
+            f" T = {config.model.T}, on {trainer.device}",
+            f"plan       {config.training.epochs:,} epochs of {trainer.batches.steps_per_epoch:,} steps"
+            f" of {config.data.batch_size:,} {kind.SAMPLES}",
+            f"baselines  {measures.baselines_in_short()}",
+        ]
+    )
+
+
+def end(trainer: Trainer) -> str:
+    """The outcome, and what to type next."""
+    results = trainer.results
+    lines = [results["status"]]
+    for name, bound in results["final_bound"].items():
+        if bound:
+            value = f"{bound['bits']:.3f} ± {bound['standard_error']:.3f} bits per"
+            lines.append(f"bound      {value} {trainer.kind.SAMPLES.removesuffix('s')} on {name}")
+    lines += trainer.validator.measures.outcome(results)
+    lines.append(f"time       {trainer.seconds():.1f} s")
+    best, by = results["best_epoch"], "val" if results["has_val"] else "train"
+    if best is not None:
+        path = trainer.results_dir / "checkpoints" / "model_best.pt"
+        lines.append(f"best       epoch {best}, by the bound on {by}: model_best.pt")
+        lines.append(f"next       python generate.py {shlex.quote(str(path))} 10")
+    return "\n".join(lines)
+
+
+def check(trainer: Trainer) -> str:
+    """Sizes, and an estimate of time and memory from a few steps of this trainer (not used again)."""
+    config = trainer.config
+    step = _seconds_per_step(trainer)
+    validations = 1 + config.training.epochs // config.training.validate_every_n_epochs
+    validation = _seconds_per_validation(trainer)
+    return "\n".join(
+        [
+            start(trainer),
+            f"time       about {_duration(step * trainer.total_steps)} for {trainer.total_steps:,} steps"
+            f" ({1000 * step:.1f} ms each) and {_duration(validation * validations)} for"
+            f" {validations:,} validations",
+            f"memory     {_peak_memory()}"
+            f"{trainer.folder.train.nbytes / 1e6:.1f} MB of it the training {trainer.kind.SAMPLES}",
+            f"{trainer.folder.path}: ready to train",
+        ]
+    )
+
+
+def _seconds_per_step(trainer: Trainer) -> float:
+    for _ in range(CHECK_STEPS // 4):  # the first steps allocate memory
+        trainer.train_step()
+    trainer.look_at_losses()
+    start = time.perf_counter()
+    for _ in range(CHECK_STEPS):
+        trainer.train_step()
+    trainer.look_at_losses()  # waits for the device
+    return (time.perf_counter() - start) / CHECK_STEPS
+
+
+@torch.inference_mode()
+def _seconds_per_validation(trainer: Trainer) -> float:
+    """The network calls for the samples, priced by one of them."""
+    training, diffusion = trainer.training, trainer.averaged
+    calls = min(training.num_val_steps or diffusion.T, diffusion.T)
+    if calls == diffusion.T and is_thinning_faster(diffusion, trainer.length):
+        proposals = ProposalTimes(diffusion.process.max_flip_probability())
+        calls = proposals.expected_network_calls(trainer.length)
+    batch = min(training.val_batch_size, training.num_val_samples)
+    x_t = torch.zeros(batch, trainer.length, device=trainer.device)
+    t = torch.ones(batch, dtype=torch.int64, device=trainer.device)
+    diffusion.reverse_model(x_t, t).sum().item()
+    start = time.perf_counter()
+    diffusion.reverse_model(x_t, t).sum().item()
+    seconds = time.perf_counter() - start
+    return seconds * calls * training.num_val_samples / batch
+
+
+def _peak_memory() -> str:
+    if resource is None:
+        return ""
+    unit = 1 if sys.platform == "darwin" else 1024
+    peak = unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return f"about {peak / 1e9:.1f} GB, "
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

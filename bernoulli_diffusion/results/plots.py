@@ -1,0 +1,585 @@
+"""The pictures of a run: loss_curve.png, validation.png and GIFs of generated strings.
+
+Drawn with matplotlib's Figure and its Agg canvas; pyplot would keep every figure alive and look for
+a display. No function here draws random numbers or changes a global setting.
+"""
+
+import io
+import itertools
+import math
+import os
+from typing import NamedTuple
+
+import imageio.v3 as iio
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import (
+    LogLocator,
+    MaxNLocator,
+    NullFormatter,
+    PercentFormatter,
+    StrMethodFormatter,
+)
+from PIL import Image, ImageDraw, ImageFont  # Pillow: both matplotlib and imageio bring it
+
+from bernoulli_diffusion.system.files import write_atomically
+
+# Okabe and Ito's palette: told apart by colour-blind readers too, and on dark backgrounds.
+TRAIN, VAL, NEITHER, MUTED = "#0072B2", "#D55E00", "#009E73", "#767676"
+
+BASELINES = {  # keys of results.json, and what they are called; the one on val behind that on train
+    "uniform": "uniform",
+    "independent_train": "independent",
+    "independent_val": "independent, val",
+    "isotropic_train": "isotropic",
+    "isotropic_val": "isotropic, val",
+    "gaussian_train": "Gaussian",
+    "gaussian_val": "Gaussian, val",
+    "kernel_density_val": "KDE, val",
+}
+
+MAX_FRAMES = 200  # more are thinned out: nobody waits for the end of a longer GIF
+MAX_IMAGES = 64  # strings in a frame, drawn as images
+MAX_ROWS = 40  # strings in a frame, drawn as rows
+AREA = 640  # pixels, the side of the square that the strings of a frame are fitted into
+MAX_WIDTH = 1000  # pixels, of rows of narrow cells; longer strings take several lines
+MIN_WIDTH = 420  # pixels, so that the header has room
+MARGIN = 14  # pixels
+ZERO, ONE, BACKGROUND = 255, 30, 226  # grey levels; few of them keep GIFs sharp and small
+
+
+# ---------------------------------------------------------------------------------------- curves
+
+
+def loss_curve(results: dict, what: str = "strings of {:,} bits") -> Figure:
+    """The bound on -log2 p(x) in bits per sample against epoch, with standard errors and baselines.
+
+    results is the content of results.json, what says with its length what the samples are. Values
+    that are not finite are left out of the curves.
+    """
+    epochs = _floats(results["validated_epochs"])  # (V,)
+    bound = {name: _floats(values) for name, values in results["bound"].items()}  # (V,) or empty
+    figure, axes = _figure(right=0.795)
+    axes.set_ylabel("bits per sample, ± standard error")
+
+    losses, block = _block_means(_floats(results["losses"]), most=500)
+    if np.isfinite(losses).any():
+        label = "training loss" if block == 1 else f"training loss, means of {block:,} epochs"
+        middles = (np.arange(len(losses)) + 0.5) * block + 0.5  # the first epoch is 1
+        style = {"color": TRAIN, "alpha": 0.35, "linewidth": 0.9, "label": label}
+        axes.plot(middles, losses, marker="." if len(losses) == 1 else "", **style)
+
+    for name, color in (("train", TRAIN), ("val", VAL)):
+        mean, error = bound[name], bound[f"{name}_standard_error"]
+        if len(mean) == 0:
+            continue
+        label = f"{name} bound {_with_error(mean[-1], error[-1])}"
+        axes.fill_between(epochs, mean - error, mean + error, color=color, alpha=0.25, linewidth=0)
+        axes.plot(epochs, mean, color=color, label=label, **_line(len(epochs)))
+
+    if results["best_epoch"] is not None:
+        best = results["best_epoch"]
+        axes.axvline(best, color=MUTED, linewidth=0.8, zorder=0)
+        judged_by = bound["val"] if len(bound["val"]) else bound["train"]
+        axes.plot(
+            epochs[epochs == best],
+            judged_by[epochs == best],
+            marker="*",
+            markersize=13,
+            linestyle="none",
+            color="#F0E442",
+            markeredgecolor="black",
+            markeredgewidth=0.7,
+            zorder=4,
+            label=f"best epoch {best:,}",
+        )
+
+    baselines = _baselines(results["baselines"])
+    # Single noisy losses may leave the picture; bounds and baselines may not.
+    shown = np.concatenate([bound["train"], bound["val"], [bits for bits, _ in baselines]])
+    finite_losses = losses[np.isfinite(losses)]
+    if finite_losses.size:
+        shown = np.append(shown, np.percentile(finite_losses, [1, 99]))
+    _bits_axis(axes, shown[np.isfinite(shown)])
+    _draw_baselines(axes, baselines)
+    drawn = np.concatenate([bound["train"], bound["val"], losses])
+    if not np.isfinite(drawn).any():
+        _note(axes, "no finite value" if drawn.size else "nothing to show yet")
+    _epochs_axis(axes, np.append(epochs, [1, len(results["losses"])] if losses.size else []))
+    _legend(axes, f"Variational bound on −log₂ p(x), {what.format(results['length'])}")
+    return figure
+
+
+def comparison(lines: list[tuple[str, list[tuple], list[float]]], title: str) -> Figure:
+    """Bounds of several runs, once against epochs and once against seconds, on one scale of bits.
+
+    lines: for each run its name, (epoch, bits, standard error) of each validation, and its seconds.
+    """
+    figure = Figure(figsize=(11, 4.4 + 0.19 * len(lines)), dpi=110)
+    FigureCanvasAgg(figure)
+    left, right = figure.subplots(1, 2, sharey=True)
+    height = figure.get_figheight()
+    figure.subplots_adjust(
+        left=0.065, right=0.985, bottom=0.5 / height, top=1 - (0.6 + 0.19 * len(lines)) / height,
+        wspace=0.05,
+    )  # fmt: skip
+    palette = (TRAIN, VAL, NEITHER, "#CC79A7", "#E69F00", "#56B4E9", "black", MUTED)
+    for number, (name, points, seconds) in enumerate(lines):
+        epochs, bits, errors = _floats(points).T
+        color = palette[number % len(palette)]
+        style = {"color": color, "linestyle": ("-", "--", ":", "-.")[number // len(palette) % 4]}
+        for axes, x in ((left, epochs), (right, _floats(seconds))):
+            if len(lines) <= 6:  # more bands would hide each other
+                band = {"color": color, "alpha": 0.2, "linewidth": 0}
+                axes.fill_between(x, bits - errors, bits + errors, **band)
+            axes.plot(x, bits, label=name, **_line(len(x)) | style)
+    for axes, unit in ((left, "epoch"), (right, "seconds")):
+        axes.set_xlabel(unit)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(axis="y", alpha=0.3, linewidth=0.6)
+    shown = np.concatenate([_floats(points)[:, 1] for _, points, _ in lines])
+    _bits_axis(left, shown[np.isfinite(shown)])
+    handles, labels = left.get_legend_handles_labels()
+    figure.legend(
+        handles,
+        labels,
+        title=title,
+        title_fontproperties={"size": 12, "weight": "bold"},
+        alignment="left",
+        loc="upper left",
+        bbox_to_anchor=(0.01, 0.995),
+        borderaxespad=0,
+        frameon=False,
+        fontsize=9,
+    )
+    return figure
+
+
+def validation(results: dict) -> Figure:
+    """Generated strings in train.txt, in val.txt and in neither, in percent, against epoch."""
+    epochs = _floats(results["validated_epochs"])  # (V,)
+    figure, axes = _figure(right=0.965)
+    axes.set_ylabel("share of generated strings")
+
+    curves = [("train", "in train.txt", TRAIN), ("other", "in neither", NEITHER)]
+    if results["has_val"]:
+        curves.insert(1, ("val", "in val.txt", VAL))
+    else:
+        curves[1] = ("other", "not in train.txt", NEITHER)
+    for name, label, color in curves:
+        share = _floats(results["proportions"][name])
+        if len(share):
+            label = f"{label} {_percent(share[-1])}"
+            axes.plot(epochs, 100 * share, color=color, label=label, **_line(len(epochs)))
+    distinct = _floats(results["distinct"])
+    if len(distinct):
+        label = f"distinct {_percent(distinct[-1])}"
+        style = {**_line(len(epochs)), "linewidth": 1.0, "linestyle": "--", "markersize": 2}
+        axes.plot(epochs, 100 * distinct, color=MUTED, label=label, **style)
+
+    axes.set_ylim(-3, 103)  # lines at 0 % and 100 % stay clear of the frame
+    axes.yaxis.set_major_formatter(PercentFormatter(decimals=0))
+    if len(epochs) == 0:
+        _note(axes, "no validation yet")
+    _epochs_axis(axes, epochs)
+    title = f"Generated strings, {results['num_val_samples']:,} per validation"
+    _legend(axes, title if results["has_val"] else f"{title} (no val.txt)")
+    return figure
+
+
+def _figure(right: float) -> tuple[Figure, Axes]:
+    """A figure with one pair of axes up to `right` of its width, and room above for _legend."""
+    # Fixed margins: a layout engine would draw everything twice, at every validation of a run.
+    figure = Figure(figsize=(8.4, 5), dpi=120)
+    FigureCanvasAgg(figure)
+    axes = figure.add_axes((0.095, 0.105, right - 0.095, 0.725))
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", alpha=0.3, linewidth=0.6)
+    axes.set_xlabel("epoch")
+    return figure, axes
+
+
+def _line(points: int) -> dict:
+    """How a curve of this many points is drawn: dots only while they can be told apart."""
+    few = points <= 60
+    return {"linewidth": 1.8 if few else 1.2, "marker": "o" if few else "", "markersize": 3.5}
+
+
+def _note(axes: Axes, text: str) -> None:
+    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", color=MUTED, fontsize=13)
+
+
+def _legend(axes: Axes, title: str) -> None:
+    """The title and below it the curves' names, above the axes where they hide nothing."""
+    handles, labels = axes.get_legend_handles_labels()
+    axes.figure.legend(
+        handles,
+        labels,
+        title=title,
+        title_fontproperties={"size": 13, "weight": "bold"},
+        alignment="left",
+        loc="upper left",
+        bbox_to_anchor=(0.018, 0.995),
+        borderaxespad=0,
+        ncols=4 if sum(map(len, labels)) <= 88 else 2,
+        frameon=False,
+        fontsize=9,
+    )
+
+
+def _epochs_axis(axes: Axes, epochs: np.ndarray) -> None:
+    """Whole epochs, with room for a single one."""
+    first, last = (epochs.min(), epochs.max()) if epochs.size else (0, 1)
+    margin = max(0.02 * (last - first), 0.5 if first == last else 0.05)
+    axes.set_xlim(first - margin, last + margin)
+    axes.xaxis.set_major_locator(
+        MaxNLocator(nbins=9, steps=[1, 2, 5, 10], integer=True, min_n_ticks=1)
+    )
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+
+
+def _bits_axis(axes: Axes, bits: np.ndarray) -> None:
+    """Limits around bits (finite); logarithmic when they span a factor of eight or more."""
+    bits = bits if bits.size else np.array([1.0])
+    low, high = bits.min(), bits.max()
+    if low > 0 and high / low >= 8:
+        axes.set_yscale("log")
+        margin = (high / low) ** 0.05
+        axes.set_ylim(low / margin, high * margin)
+        decades = math.log10(high / low)
+        steps = (1, 2, 5) if decades < 3 else (1,)
+        axes.yaxis.set_major_locator(LogLocator(subs=steps, numticks=12))
+        axes.yaxis.set_minor_formatter(NullFormatter())
+    else:
+        margin = 0.05 * (high - low) or 0.05 * abs(high) or 1.0
+        axes.set_ylim(low - margin, high + margin)
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,g}"))
+
+
+def _baselines(baselines: dict) -> list[tuple[float, str]]:
+    """(bits, label) of what is reached without a network, in ascending order."""
+    named = [(baselines.get(key), name) for key, name in BASELINES.items()]
+    known = [(float(bits), name) for bits, name in named if bits is not None and np.isfinite(bits)]
+    for (bits, name_train), (bits_val, name) in itertools.pairwise(list(known)):
+        if name == f"{name_train}, val" and math.isclose(bits, bits_val, rel_tol=0.02):
+            known.remove((bits_val, name))  # one line for both, as nobody could tell them apart
+    return sorted(known)
+
+
+def _draw_baselines(axes: Axes, baselines: list[tuple[float, str]]) -> None:
+    """Dotted lines, named in the right margin; labels that would collide are moved apart."""
+    height = -math.inf
+    to_fraction = axes.transData + axes.transAxes.inverted()
+    for bits, name in baselines:
+        axes.axhline(bits, color=MUTED, linewidth=1.1, linestyle=":", zorder=1)
+        height = max(to_fraction.transform((0, bits))[1], height + 0.047)
+        axes.text(
+            1.01,
+            height,
+            f"{name}: {_number(bits)} bits",
+            transform=axes.transAxes,
+            va="center",
+            fontsize=8.5,
+            color=MUTED,
+        )
+
+
+def _block_means(values: np.ndarray, most: int) -> tuple[np.ndarray, int]:
+    """Means of consecutive blocks, at most `most` of them, and the block's length.
+
+    values that are not finite are left out of their block's mean; a block without any is NaN.
+    """
+    block = max(1, math.ceil(len(values) / most))
+    padded = np.full(math.ceil(len(values) / block) * block, np.nan)
+    padded[: len(values)] = values
+    padded = padded.reshape(-1, block)
+    known = np.isfinite(padded)
+    count = known.sum(axis=1)
+    return np.where(known, padded, 0).sum(axis=1) / np.where(count, count, np.nan), block
+
+
+def _floats(values: list) -> np.ndarray:
+    """values as floats; None, infinities and the like become NaN, which matplotlib leaves out."""
+    array = np.array(values, dtype=float)
+    return np.where(np.abs(array) < 1e30, array, np.nan)  # an axis up to 1e300 would overflow
+
+
+def _number(bits: float) -> str:
+    """Four digits, or all before the point: 14.4386 -> 14.44, 20.0 -> 20, 12345.6 -> 12,346."""
+    return f"{bits:,.0f}" if 1e3 <= bits < 1e6 else f"{bits:.4g}"
+
+
+def _with_error(mean: float, error: float) -> str:
+    """2.3312, 0.0123 -> 2.33 ± 0.01 bits: the decimals that the standard error can vouch for."""
+    if not np.isfinite(mean):
+        return "not finite"
+    if abs(mean) >= 1e6:
+        return f"{mean:.3g} bits"
+    if not np.isfinite(error):
+        return f"{mean:,.2f} bits"
+    decimals = min(max(-math.floor(math.log10(error)), 0), 4) if error > 0 else 2
+    return f"{mean:,.{decimals}f} ± {error:,.{decimals}f} bits"
+
+
+def _percent(share: float) -> str:
+    """One decimal, but 0 % and 100 % only where it is none and all."""
+    if not np.isfinite(share):
+        return "unknown"
+    if share in (0, 1):
+        return f"{share:.0%}"
+    if share < 0.001:
+        return "<0.1%"
+    if share > 0.999:
+        return ">99.9%"
+    return f"{100 * share:.1f}%"
+
+
+# ---------------------------------------------------------------------------------------- surprise
+
+
+def surprise_map(
+    bits: np.ndarray, p: np.ndarray, total: int, shape: tuple[int, int] | None = None
+) -> Figure:
+    """How surprising each bit is given the others of its string, -log2 p bits, as a heat map.
+
+    bits: (N, L) of 0 and 1; p: (N, L) leave-one-out probabilities of their values; total: strings
+    in the file, of which N are shown; shape: (rows, columns) draws each string as an image, None as
+    a row. A dot marks a 1. The colour scale ends at 10 bits, one in a thousand.
+    """
+    N, L = bits.shape
+    surprise = -np.log2(np.clip(p, 2.0**-10, 1))
+    as_image = shape is not None and min(shape) > 1
+    rows, columns = shape if as_image else (1, L)
+    across = math.ceil(math.sqrt(N)) if as_image else 1
+    down = math.ceil(N / across)
+    cell = min(0.24, 12 / (across * (columns + 1)))  # inches
+    width, height = across * (columns + 1) * cell, down * (rows + as_image) * cell
+    figure = Figure(figsize=(max(width, 4) + 1.9, max(height, 1) + 1.1), dpi=120)
+    FigureCanvasAgg(figure)
+    gap = int(as_image)
+    picture = np.full((down * (rows + gap) - gap, across * (columns + gap) - gap), np.nan)
+    dots = []
+    for k in range(N):
+        top, left = k // across * (rows + gap), k % across * (columns + gap)
+        picture[top : top + rows, left : left + columns] = surprise[k].reshape(rows, columns)
+        dots += [(left + x, top + y) for y, x in np.argwhere(bits[k].reshape(rows, columns))]
+    axes = figure.subplots()
+    figure.subplots_adjust(
+        left=0.06, right=0.94, top=1 - 0.55 / figure.get_figheight(), bottom=0.09
+    )
+    image = axes.imshow(picture, cmap="magma_r", vmin=0, vmax=10, interpolation="nearest")
+    if cell > 0.06 and dots:
+        x, y = zip(*dots, strict=True)
+        axes.scatter(x, y, s=(22 * cell) ** 2, color=VAL, linewidths=0)
+    axes.set_xticks([])
+    axes.set_yticks([] if as_image else range(0, N, max(1, N // 10)))
+    if not as_image:
+        axes.set_yticklabels(range(1, N + 1, max(1, N // 10)))
+    axes.spines[:].set_visible(False)
+    strings = f"{N:,} strings" if total == N else f"the first {N:,} of {total:,} strings"
+    axes.set_title(f"Surprise at each bit given the others · {strings}", loc="left", fontsize=10)
+    figure.colorbar(image, ax=axes, label="bits", shrink=0.8, extend="max")
+    return figure
+
+
+# ---------------------------------------------------------------------------------------- frames
+
+
+class Grid(NamedTuple):
+    """How the strings in a frame are laid out; lengths in pixels."""
+
+    count: int  # strings shown
+    across: int  # strings side by side
+    rows: int  # lines of cells that one string takes
+    columns: int  # cells in a line; rows * columns >= L
+    cell_height: int
+    cell_width: int
+    gap_y: int  # between strings
+    gap_x: int
+
+    @property
+    def down(self) -> int:
+        return math.ceil(self.count / self.across)
+
+    @property
+    def height(self) -> int:
+        return self.down * (self.rows * self.cell_height + self.gap_y) - self.gap_y
+
+    @property
+    def width(self) -> int:
+        return self.across * (self.columns * self.cell_width + self.gap_x) - self.gap_x
+
+
+def sample_frames(
+    samples: np.ndarray,
+    labels: list[str],
+    title: str,
+    shape: tuple[int, int] | None = None,
+    caption: str = "black is 1",
+    unit: str = "string",
+) -> np.ndarray:
+    """Frames of generated strings, one for each step of their evolution: 1 is black, 0 is white.
+
+    samples: (F, N, L) of 0 to 1, N strings at each of F steps; labels: F names of the steps, such
+    as "epoch 40"; shape: (rows, columns) with rows * columns = L draws each string as an image,
+    None as a row of cells. Of many strings the first are shown, and the frames say so, with unit for
+    what one is called.
+    Returns (min(F, MAX_FRAMES), H, W) grey levels, uint8.
+    """
+    steps = evenly_spaced(len(samples))
+    _, N, L = samples.shape
+    # A single line of cells, or an image wider than a screen, is better drawn as rows.
+    as_image = shape is not None and min(shape) > 1 and max(shape) <= MAX_WIDTH
+    grid = _image_grid(N, *shape) if as_image else _row_grid(N, L)
+
+    strings = f"{N:,} {unit}{'s' if N > 1 else ''}"
+    shown = strings if grid.count == N else f"{grid.count} of {strings} shown"
+    frame_width = max(grid.width + 2 * MARGIN, MIN_WIDTH)
+    headers = _headers(title, [labels[i] for i in steps], f"{shown} · {caption}", frame_width)
+
+    top, left = headers.shape[1], (frame_width - grid.width) // 2
+    frames = np.full(
+        (len(steps), top + grid.height + MARGIN, frame_width), BACKGROUND, dtype=np.uint8
+    )
+    frames[:, :top] = headers
+    for frame, step in zip(frames, steps, strict=True):
+        strings_drawn = _draw_strings(samples[step, : grid.count], grid)
+        frame[top : top + grid.height, left : left + grid.width] = strings_drawn
+    return frames
+
+
+def _image_grid(N: int, rows: int, columns: int) -> Grid:
+    """Up to MAX_IMAGES images, fewer where they would be smaller than 64 pixels."""
+    side = max(AREA, rows, columns)
+    for k in range(math.isqrt(MAX_IMAGES), 0, -1):
+        count = min(N, k * k)
+        scale, across = _largest_cells(count, rows, columns, side, gap_y=6, gap_x=6)
+        if scale >= 4 or scale * max(rows, columns) >= 64:
+            break
+    return Grid(count, across, rows, columns, scale, scale, 6, 6)
+
+
+def _row_grid(N: int, L: int) -> Grid:
+    """Up to MAX_ROWS rows, side by side where short, in several lines beyond MAX_WIDTH bits."""
+    lines = math.ceil(L / MAX_WIDTH)
+    columns = math.ceil(L / lines)
+    count = min(N, MAX_ROWS, max(1, AREA // (lines + 3)))
+    width, across = _largest_cells(count, lines, columns, AREA, gap_y=3, gap_x=24)
+    if width < 2:
+        width, across = MAX_WIDTH // columns, 1
+    # Narrow cells become bars, as high as there is room for.
+    room = ((AREA + 3) // math.ceil(count / across) - 3) // lines
+    return Grid(count, across, lines, columns, max(width, min(room, 12)), width, 3, 24)
+
+
+def _largest_cells(
+    count: int, rows: int, columns: int, side: int, gap_y: int, gap_x: int
+) -> tuple[int, int]:
+    """(size, across): the largest square cells, up to 24 pixels, and the strings side by side then.
+
+    count strings of rows x columns cells each have to fit into side x side pixels; size 0 says that
+    they do not. Of several ways one without empty places is taken, the one nearest to a square.
+    """
+
+    def merit(across: int) -> tuple[int, int, int]:
+        down = math.ceil(count / across)
+        size = min(
+            ((side + gap_x) // across - gap_x) // columns,
+            ((side + gap_y) // down - gap_y) // rows,
+            24,
+        )
+        empty = down * across - count
+        width, height = across * (size * columns + gap_x), down * (size * rows + gap_y)
+        return max(size, 0), -empty, -abs(width - height)
+
+    across = max(range(count, 0, -1), key=merit)
+    return merit(across)[0], across
+
+
+def _draw_strings(samples: np.ndarray, grid: Grid) -> np.ndarray:
+    """samples (n, L), uint8 of 0 and 1 or floats from 0 to 1 -> picture (grid.height, grid.width)."""
+    n, L = samples.shape
+    cells = np.full((grid.down * grid.across, grid.rows * grid.columns), BACKGROUND, np.uint8)
+    if samples.dtype == np.uint8:
+        cells[:n, :L] = np.where(samples, np.uint8(ONE), np.uint8(ZERO))
+    else:
+        cells[:n, :L] = np.round(ZERO + (ONE - ZERO) * samples)
+    # (down, rows, across, columns): the pixels in reading order
+    cells = cells.reshape(grid.down, grid.across, grid.rows, grid.columns).swapaxes(1, 2)
+    cells = cells.repeat(grid.cell_height, axis=1).repeat(grid.cell_width, axis=3)
+    if min(grid.cell_height, grid.cell_width) >= 6:  # thin lines between cells
+        cells[:, grid.cell_height - 1 :: grid.cell_height] = BACKGROUND
+        cells[..., grid.cell_width - 1 :: grid.cell_width] = BACKGROUND
+    gaps = [(0, 0), (0, grid.gap_y), (0, 0), (0, grid.gap_x)]
+    cells = np.pad(cells, gaps, constant_values=BACKGROUND)
+    return cells.reshape(cells.shape[0] * cells.shape[1], -1)[: grid.height, : grid.width]
+
+
+def _headers(title: str, labels: list[str], caption: str, width: int) -> np.ndarray:
+    """(F, h, width): title at the left, each frame's label at the right, the caption below."""
+    for size in range(17, 10, -1):  # the largest type in which both fit
+        bold, regular = _font("DejaVuSans-Bold.ttf", size), _font("DejaVuSans.ttf", size)
+        room = width - 3 * MARGIN - max(regular.getlength(label) for label in labels)
+        if bold.getlength(title) <= room:
+            break
+    while title.rstrip("…") and bold.getlength(title) > room:
+        title = title.rstrip("…")[:-1] + "…"
+
+    ink = Image.new("L", (width, 62))
+    draw = ImageDraw.Draw(ink)
+    draw.text((MARGIN, 26), title, font=bold, fill=255, anchor="ls")
+    draw.text((MARGIN, 46), caption, font=_font("DejaVuSans.ttf", 12), fill=160, anchor="ls")
+    inks = []
+    for label in labels:
+        frame = ink.copy()
+        position = (width - MARGIN, 26)
+        ImageDraw.Draw(frame).text(position, label, font=regular, fill=255, anchor="rs")
+        inks.append(np.asarray(frame))
+    darkness = np.round(np.stack(inks) / 51) / 5  # in six levels from 0 to 1
+    return np.round(BACKGROUND + darkness * (ONE - BACKGROUND)).astype(np.uint8)
+
+
+def _font(name: str, size: int) -> ImageFont.FreeTypeFont:
+    """The typeface of the figures: it comes with matplotlib, so it is the same on every machine."""
+    return ImageFont.truetype(os.path.join(matplotlib.get_data_path(), "fonts", "ttf", name), size)
+
+
+def evenly_spaced(count: int, most: int = MAX_FRAMES) -> np.ndarray:
+    """Indices of all of count items, or of `most` evenly spaced ones, first and last included."""
+    return np.linspace(0, count - 1, min(count, most)).round().astype(int)
+
+
+# ---------------------------------------------------------------------------------------- files
+
+
+def write_figure(figure: Figure, path: str | os.PathLike) -> None:
+    """figure as a PNG file; path is the old file or the complete new one. Raises OSError."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    write_atomically(path, buffer.getvalue())
+
+
+def write_gif(frames: np.ndarray, path: str | os.PathLike, milliseconds: float = 120) -> None:
+    """frames, (F, H, W) greys or (F, H, W, 3) colours in uint8, as a GIF that repeats for ever.
+
+    Each frame stays for `milliseconds`, in GIF's steps of 10 and at least 20, below which viewers
+    choose their own; the last one stays for 2 seconds. More than MAX_FRAMES frames are thinned out.
+    path is the old file or the complete new one. Raises OSError.
+    """
+    frames = frames[evenly_spaced(len(frames))]
+    duration = max(20, 10 * round(milliseconds / 10))
+    durations = [duration] * (len(frames) - 1) + [max(duration, 2000)]
+    # Pillow merges equal neighbours into one frame that stays as long as all of them together.
+    data = iio.imwrite(
+        "<bytes>",
+        frames,
+        extension=".gif",
+        plugin="pillow",
+        is_batch=True,  # else a stack of frames 2, 3 or 4 pixels wide is taken for one colour image
+        duration=durations if len(frames) > 1 else durations[0],  # Pillow takes no list of one
+        loop=0,
+    )
+    write_atomically(path, data)

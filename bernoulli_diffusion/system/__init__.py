@@ -1,0 +1,1 @@
+"""The machine: errors, files, signals, devices, command lines."""

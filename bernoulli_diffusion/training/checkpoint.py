@@ -1,0 +1,322 @@
+"""Checkpoints: one file, tensors and plain Python only, written whole or not at all.
+
+Loaded with weights_only=True and never otherwise, then checked before anything is built from it.
+"""
+
+import hashlib
+import io
+import math
+import os
+import pickle
+import pickletools
+import re
+import warnings
+import zipfile
+from pathlib import Path
+
+import torch
+from torch.nn.modules.module import register_module_parameter_registration_hook
+
+from .. import config as config_module
+from ..bits.data import MAX_LENGTH
+from ..config import Config
+from ..diffusion import Diffusion
+from ..kinds import KINDS, kind_of
+from ..system.errors import RunError, UserError, cannot_open, printable
+from ..system.files import write_atomically
+from .network import PACKAGE_FILE, Source, build, live_source
+
+FORMAT_VERSION = 1
+MAX_NESTING = 100  # of tuples; a key a few hundred thousand deep would crash Python
+
+# Every key of a checkpoint and its type. "weights" and "averaged_weights" are state dicts.
+KEYS = {
+    "format_version": int,
+    "config": str,  # config.yaml, resolved
+    "sequence_length": int,
+    "T": int,
+    "process_state": dict,  # tensors that the process needs beside the config; none for bits
+    "reverse_model_source": str,
+    "reverse_model_sha256": str,
+    "weights": dict,
+    "averaged_weights": dict,
+    "optimizer": dict,
+    "epoch": int,  # epochs completed
+    "step": int,  # steps completed; with the seed, all there is to the random state
+    "epoch_losses": list,  # of the steps of the epoch that is under way
+    "best_bound": float,
+    "validations_without_progress": int,
+    "seconds": float,
+    "results": str,  # results.json as of this checkpoint
+}
+
+
+def save(path: Path, checkpoint: dict) -> None:
+    """Write a checkpoint. Raises RunError if its weights are not finite, OSError if it cannot."""
+    if not all_finite(checkpoint["weights"]) or not all_finite(checkpoint["averaged_weights"]):
+        raise RunError(f"{path}: not written, the weights are not finite")
+    buffer = io.BytesIO()
+    torch.save({"format_version": FORMAT_VERSION, **checkpoint}, buffer)
+    write_atomically(path, buffer.getvalue())
+
+
+def all_finite(weights: dict) -> bool:
+    return all(w.isfinite().all() for w in weights.values() if w.is_floating_point())
+
+
+def by_age(folder: Path) -> list[Path]:
+    """The model_epoch_<n>[_step_<k>].pt of a folder, the earliest in training first."""
+    found = []
+    for path in folder.glob("model_epoch_*.pt"):
+        numbers = re.fullmatch(r"model_epoch_(\d+)(?:_step_(\d+))?", path.stem)
+        if numbers:
+            found.append((int(numbers[1]), int(numbers[2] or 0), path))
+    return [path for *_, path in sorted(found)]
+
+
+def load(path: Path) -> dict:
+    """Read and check a checkpoint; runs no code from it. Raises UserError if it is not sound."""
+    path = Path(path)
+    try:
+        with open(path, "rb") as stream, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            size = os.fstat(stream.fileno()).st_size
+            _check_archive(stream, size, path)
+            stream.seek(0)
+            checkpoint = torch.load(stream, map_location="cpu", weights_only=True)
+    except UserError:
+        raise
+    except OSError as error:
+        raise cannot_open(path, error, "expected a checkpoint such as model_best.pt") from None
+    except pickle.UnpicklingError:
+        raise UserError(
+            f"{path}: holds more than tensors and plain Python; it was not made by this program"
+            " and is not opened"
+        ) from None
+    except Exception as error:  # whatever the unpickler says of a damaged file
+        raise UserError(
+            printable(f"{path}: not a sound checkpoint: {_first_line(error)}")
+        ) from None
+    problem = _find_problem(checkpoint, size)
+    if problem:
+        raise UserError(printable(f"{path}: {problem}"))
+    return checkpoint
+
+
+def _check_archive(stream, size: int, path: Path) -> None:
+    """Refuse what torch.save does not write, before torch reads it, and what does not fit its CRC.
+
+    Compressed entries could be a thousand times larger than the file.
+    """
+    strange = UserError(f"{path}: not a checkpoint of this program")
+    try:
+        if stream.read(4) != b"PK\3\4":  # torch would take it for a file of 2019
+            raise zipfile.BadZipFile
+        with zipfile.ZipFile(stream) as archive:
+            entries = archive.infolist()
+            pickles = [e for e in entries if e.filename.lower().endswith(".pkl")]
+            compressed = any(e.compress_type != zipfile.ZIP_STORED for e in entries)
+            if compressed or sum(e.file_size for e in entries) > size or len(pickles) != 1:
+                raise strange
+            if damaged := archive.testzip():
+                raise UserError(f"{path}: damaged (in {damaged})")
+            if _nesting(archive.read(pickles[0])) > MAX_NESTING:
+                raise strange
+    except (UserError, OSError, MemoryError):
+        raise
+    except Exception:  # zipfile and pickletools have many ways to say it
+        raise UserError(f"{path}: not a checkpoint, or one that was cut short") from None
+
+
+def _nesting(data: bytes) -> int:
+    """How deep the tuples of a pickle stand in each other, found without building anything."""
+    stack, memo, deepest = [], {}, 0  # of depths; None is a mark
+    for opcode, argument, _ in pickletools.genops(data):
+        name, inside = opcode.name, [0]
+        if name == "MEMOIZE" or name.endswith("PUT"):
+            memo[len(memo) if argument is None else int(argument)] = stack[-1]
+            continue
+        for kind in reversed(opcode.stack_before):
+            if kind is pickletools.stackslice:
+                while stack[-1] is not None:
+                    inside.append(stack.pop())
+            else:
+                inside.append(stack.pop() or 0)
+        depth = max(inside) + 1 if "TUPLE" in name else 0
+        if name.endswith("GET"):
+            depth = memo[int(argument)]
+        deepest = max(deepest, depth)
+        after = opcode.stack_after
+        stack += [None if kind is pickletools.markobject else depth for kind in after]
+    return deepest
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+
+
+def _find_problem(checkpoint, size: int) -> str | None:
+    """What is wrong with the contents of a file of size bytes, or None."""
+    if not isinstance(checkpoint, dict) or "format_version" not in checkpoint:
+        return "not a checkpoint of this program"
+    version = checkpoint["format_version"]
+    if type(version) is not int or not 0 <= version < 1000:
+        return "not a checkpoint of this program"
+    if version != FORMAT_VERSION:
+        return f"a checkpoint of format {version}, this program reads format {FORMAT_VERSION}"
+    checkpoint.setdefault("process_state", {})  # older ones are of bits
+    for key, kind in KEYS.items():
+        if key not in checkpoint:
+            return f"not a sound checkpoint: {key} is missing"
+        if type(checkpoint[key]) is not kind:
+            return f"not a sound checkpoint: {key} is not of type {kind.__name__}"
+    for key in ("weights", "averaged_weights", "process_state"):
+        if any(type(name) is not str for name in checkpoint[key]):
+            return f"not a sound checkpoint: {key} holds a name that is not text"
+        if problem := tensors_problem(checkpoint[key], size):
+            return f"not a sound checkpoint: {key} {problem}"
+    limits = {"sequence_length": (1, MAX_LENGTH), "T": (1, 2**63)}
+    for key in ("step", "epoch", "validations_without_progress", "seconds"):
+        limits[key] = 0, 2**63
+    for key, (least, most) in limits.items():
+        if not least <= checkpoint[key] <= most:  # NaN is not either
+            return f"not a sound checkpoint: {key} is out of range"
+    if math.isnan(checkpoint["best_bound"]):
+        return "not a sound checkpoint: best_bound is not a number"
+    source = checkpoint["reverse_model_source"]
+    if (
+        hashlib.sha256(source.encode("utf-8", "surrogatepass")).hexdigest()
+        != (checkpoint["reverse_model_sha256"])
+    ):
+        return "not a sound checkpoint: reverse_model_sha256 does not fit its source"
+    return None
+
+
+def tensors_problem(tensors: dict, size: float = math.inf) -> str | None:
+    """What is wrong with the tensors in a file of size bytes, or None."""
+    total = 0
+    for tensor in tensors.values():
+        if type(tensor) is not torch.Tensor:
+            return "holds something that is not a tensor"
+        # a small file can describe a huge tensor, all of whose elements are one number
+        plain = tensor.layout == torch.strided and tensor.device.type == "cpu"
+        if not plain or tensor.is_quantized or not tensor.is_contiguous():
+            return "holds a tensor that is not plain"
+        total += tensor.nbytes
+    if total > 4 * size:  # more than once, because weights may be shared
+        return "holds one tensor many times"
+    return None if all_finite(tensors) else "are not finite"
+
+
+def config_of(checkpoint: dict, path: Path) -> Config:
+    """The configuration that the checkpoint was trained with."""
+    return config_module.parse_config(checkpoint["config"], f"{path} (config)")
+
+
+def run_dir_of(path: Path) -> Path | None:
+    """The run folder of RUN_DIR/results/<time>/checkpoints/<name>.pt, if path is of this form."""
+    parents = Path(path).resolve().parents
+    return parents[3] if len(parents) > 3 and parents[2].name == "results" else None
+
+
+def source_of(checkpoint: dict, path: Path, trust_code: bool, command: str) -> Source:
+    """The reverse_model.py to run for this checkpoint.
+
+    The live file (the run folder's, or the package's) if it is the one the checkpoint was trained
+    with; else the text in the checkpoint, but only if the user says so. command: what to type then.
+    """
+    saved = Source(f"{path} (reverse_model.py)", checkpoint["reverse_model_source"])
+    default = kind_of(config_of(checkpoint, path)).NETWORK
+    candidates = [live_source(None, default)]
+    if run_dir := run_dir_of(path):
+        candidates.insert(0, live_source(run_dir, default))
+    for live in candidates:
+        if live.sha256 == saved.sha256:
+            return live
+    if trust_code:
+        return saved
+    live = candidates[0]
+    raise UserError(
+        f"{path}: was trained with another reverse_model.py (sha256 {saved.sha256[:16]}) than"
+        f" {live.path} (sha256 {live.sha256[:16]}); to run the code inside the checkpoint, if you"
+        f" trust where it comes from: {command}"
+    )
+
+
+def restore(
+    checkpoint: dict,
+    path: Path,
+    *,
+    weights: str = "averaged",
+    trust_code: bool = False,
+    command: str = "add --trust-code",
+    device: torch.device | str = "cpu",
+) -> Diffusion:
+    """The trained Diffusion of a loaded checkpoint, in eval mode on device.
+
+    weights: "averaged" (as validated) or "raw" (the last training step's).
+    """
+    source = source_of(checkpoint, path, trust_code, command)
+    config = config_of(checkpoint, path)
+    L, T = checkpoint["sequence_length"], checkpoint["T"]
+    if config.model.T != T:
+        raise UserError(
+            f"{path}: not a sound checkpoint: T is {T}, but {config.model.T} in its config"
+        )
+    if config.data.shape and math.prod(config.data.shape) != L:
+        raise UserError(f"{path}: not a sound checkpoint: data.shape does not fit sequence_length")
+    chosen = checkpoint["averaged_weights" if weights == "averaged" else "weights"]
+    check_fit(source, L, config, chosen, path)
+    try:
+        process = kind_of(config).saved_process(config, checkpoint["process_state"], L, device)
+    except ValueError as error:
+        raise UserError(f"{path}: not a sound checkpoint: {error}") from None
+    model = build(source, L, T, kind_of(config).network_options(config))
+    load_weights(model, chosen, path)
+    return Diffusion(process, model.to(device).eval())
+
+
+def check_fit(source: Source, L: int, config: Config, weights: dict, path: Path) -> None:
+    """Refuse weights that are not the network's, before memory is taken for a network of any size.
+
+    The network is built without memory, on torch's meta device, and building stops as soon as it has
+    many more parameters than there are weights; a few more may be, as in sharing two weights one is
+    made and thrown away.
+    """
+    allowed = [4 * len(weights) + 100, 4 * sum(w.numel() for w in weights.values()) + 100]
+
+    def count(_module, _name, parameter) -> None:
+        if parameter is not None:
+            allowed[0] -= 1
+            allowed[1] -= parameter.numel()
+        if min(allowed) < 0:
+            raise _TooLarge
+
+    hook = register_module_parameter_registration_hook(count)
+    try:
+        with torch.device("meta"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            build(source, L, config.model.T, kind_of(config).network_options(config))
+    except UserError as error:
+        if isinstance(error.__cause__, _TooLarge):
+            raise UserError(
+                f"{path}: the weights do not fit the network: its config describes a larger one"
+            ) from None
+        if source.path in (PACKAGE_FILE, *(kind.NETWORK for kind in KINDS.values())):
+            raise
+        # a network of the user's may do things in __init__ that the meta device cannot
+    finally:
+        hook.remove()
+
+
+class _TooLarge(Exception):
+    """A network has more parameters than there are weights for it."""
+
+
+def load_weights(model: torch.nn.Module, weights: dict, path: Path) -> None:
+    """Load a state dict strictly. Raises UserError if it does not fit the model."""
+    try:
+        model.load_state_dict(weights, strict=True)
+    except Exception as error:  # torch's RuntimeError, or anything from a network's own hooks
+        reason = printable(" ".join(str(error).split()))[:300]
+        raise UserError(f"{path}: the weights do not fit the network: {reason}") from None

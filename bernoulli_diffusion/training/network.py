@@ -1,0 +1,238 @@
+"""Finding, importing and trying out the user's ReverseModel."""
+
+import copy
+import difflib
+import hashlib
+import inspect
+import linecache
+import os
+import reprlib
+import sys
+import traceback
+import types
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from ..bits.process import BernoulliDiffusionProcess
+from ..system.errors import UserError, cannot_open, is_out_of_memory, printable
+
+PACKAGE_FILE = Path(__file__).parents[1] / "reverse_model.py"
+FILE_NAME = "reverse_model.py"
+FAILURES = (Exception, SystemExit)  # of the user's code; sys.exit() in it must not end us quietly
+
+
+class Source:
+    """The text of a reverse_model.py and where it was read."""
+
+    def __init__(self, path: Path | str, text: str):
+        self.path, self.text = path, text
+        self.sha256 = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def live_source(run_dir: Path | None, default: Path | None = None) -> Source:
+    """The reverse_model.py that training in run_dir would use: its own, or else the package's.
+
+    default: the package's for the run's process, if it is another one than that for bits.
+    """
+    own = run_dir / FILE_NAME if run_dir else None
+    return _read(own if own and os.path.lexists(own) else default or PACKAGE_FILE)
+
+
+def _read(path: Path) -> Source:
+    try:
+        data = path.read_bytes()
+        return Source(path, data.decode("utf-8-sig").replace("\r\n", "\n"))
+    except OSError as error:
+        raise cannot_open(printable(path), error) from None
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise UserError(
+            f"{printable(path)}:{line}: not UTF-8 text; save the file as UTF-8"
+        ) from None
+
+
+def load_class(source: Source) -> type[nn.Module]:
+    """Run source and return its ReverseModel. Raises UserError if there is none."""
+    path = str(source.path)
+    # Found in sys.modules by its name, as dataclasses, pickle and inspect need it. One name a text:
+    # the networks of two checkpoints live side by side.
+    module = types.ModuleType(f"reverse_model_{source.sha256[:16]}")
+    module.__file__ = path
+    sys.modules[module.__name__] = module
+    # so that tracebacks in the user's code show its lines, as it was when it was loaded
+    linecache.cache[path] = len(source.text), None, source.text.splitlines(keepends=True), path
+    try:
+        exec(compile(source.text, path, "exec", dont_inherit=True), module.__dict__)
+    except FAILURES as error:
+        sys.modules.pop(module.__name__, None)
+        raise _user_error(source, f"cannot be imported: {_reason(error)}", error) from error
+    found = getattr(module, "ReverseModel", None)
+    if not (isinstance(found, type) and issubclass(found, nn.Module)):
+        what = "has no class" if found is None else "has something else called"
+        raise _user_error(source, f"{what} ReverseModel; expected `class ReverseModel(nn.Module)`")
+    return found
+
+
+def build(source: Source, sequence_length: int, T: int, options: dict) -> nn.Module:
+    """ReverseModel(sequence_length, T, **options). Raises UserError if it refuses them."""
+    cls = load_class(source)
+    parameters = inspect.signature(cls).parameters.values()
+    given = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)][:2]
+    names = [
+        p.name
+        for p in parameters
+        if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and p not in given
+    ]
+    if not any(p.kind == p.VAR_KEYWORD for p in parameters):
+        errors = [_unknown_option(source, name, names) for name in options if name not in names]
+        if errors:
+            raise UserError("\n".join(errors))
+    try:
+        return cls(sequence_length, T, **options)
+    except FAILURES as error:
+        if is_out_of_memory(error):
+            raise  # the command says what helps
+        arguments = [str(sequence_length), str(T)]
+        arguments += [f"{name}={reprlib.repr(value)}" for name, value in options.items()]
+        what = f"ReverseModel({', '.join(arguments)}) failed: {_reason(error)}"
+        raise _user_error(source, what, error, cls.__init__) from error
+
+
+def _unknown_option(source: Source, name: str, names: list[str]) -> str:
+    near = difflib.get_close_matches(name, names, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(names) or 'none'}"
+    return printable(f"model.reverse_model.{name}: {source.path} has no such option; {hint}")
+
+
+def try_out(source: Source, model: nn.Module, sequence_length: int, T: int, process=None) -> None:
+    """Run model on a small batch, forwards and backwards. Raises UserError if it cannot be trained.
+
+    Leaves model as it was, torch's random state too. process: the one it is for; by default of bits.
+    """
+    try:
+        trial = copy.deepcopy(model)
+    except FAILURES as error:
+        if is_out_of_memory(error):
+            raise
+        what = f"cannot be copied, as the averaged weights are: {_reason(error)}"
+        raise _user_error(source, what, error, type(model).__init__) from error
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(0)
+        try:
+            problem = _find_problem(
+                trial, sequence_length, process or BernoulliDiffusionProcess(T, device)
+            )
+        except FAILURES as error:
+            if is_out_of_memory(error):
+                raise
+            what = (
+                f"failed on a small batch: {_reason(error)}; expected forward(x_t, t) to take x_t"
+                f" (B, {sequence_length}) and t (B,)"
+            )
+            raise _user_error(source, what, error, type(model).forward) from error
+    if problem:
+        raise _user_error(source, problem, None, type(model).forward)
+
+
+def _find_problem(model: nn.Module, L: int, process) -> str | None:
+    """What is wrong with model, or None. Trains it for one step."""
+    T, device = process.T, process.alpha.device
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    if not parameters:
+        return "ReverseModel has no trainable parameters"
+    if any(nn.parameter.is_lazy(p) for p in parameters):
+        return "ReverseModel has lazy layers; expected layers that are told their sizes"
+    x_t = process.sample_prior(torch.rand(4, L, device=device))
+    t = torch.randint(1, T + 1, (4,), device=device)
+    t[0], t[1] = 1, T
+    inputs = x_t.clone(), t.clone()
+
+    model.train()
+    logits = model(*inputs)
+    problem = _wrong_output(logits, x_t, process)
+    if problem:
+        return problem
+    if not (inputs[0].equal(x_t) and inputs[1].equal(t)):
+        return "forward changed x_t or t in place; expected it to leave them as they are"
+    if not logits.requires_grad:
+        return "forward's output is detached from the parameters, so nothing would be learnt"
+    process.step_divergence(x_t, x_t, logits.float(), t, torch.zeros_like(t)).sum().backward()
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    if not all(g.isfinite().all() for g in gradients):
+        return f"the gradient is not finite on {process.input_name}"
+    if not any(g.any() for g in gradients):
+        return (
+            "the gradient is zero everywhere, so nothing would be learnt; does the output go"
+            " through zero times something that starts at zero?"
+        )
+    with torch.no_grad():
+        for p in parameters:  # an output layer that starts at zero hides what is before it
+            if p.grad is not None:
+                p -= 0.001 * p.grad.sign()
+        model.eval()
+        together, again = model(x_t, t), model(x_t, t)
+        alone = [model(x_t[i : i + 1], t[i : i + 1]) for i in range(len(x_t))]
+    for output, row in ((together, x_t), *((output, x_t[:1]) for output in alone)):
+        problem = _wrong_output(output, row, process)
+        if problem:
+            return f"after one step of training, in eval mode: {problem}"
+    if not _close(again, together):
+        return (
+            "two calls in eval mode on the same x_t and t differ; expected dropout and other noise"
+            " in training mode only"
+        )
+    if not _close(torch.cat(alone), together):
+        return (
+            "the output of a row depends on the other rows of the batch (in eval mode);"
+            " expected every row to be treated on its own"
+        )
+    return None
+
+
+def _wrong_output(logits, x_t: torch.Tensor, process) -> str | None:
+    shape = len(x_t), process.output_width(x_t.shape[1])
+    letters = "(B, L)" if shape == x_t.shape else "(B, 2 L)"
+    wanted = f"expected {process.output_name} of shape {letters} = {shape}"
+    if not isinstance(logits, torch.Tensor):
+        return f"forward returned {type(logits).__name__}; {wanted}"
+    if logits.shape != shape:
+        return f"forward returned shape {tuple(logits.shape)}; {wanted}"
+    if not logits.is_floating_point():
+        return f"forward returned {logits.dtype}; {wanted} in floating point"
+    if not logits.isfinite().all():
+        return f"forward returned numbers that are not finite on {process.input_name}; {wanted}"
+    return None
+
+
+def _close(a: torch.Tensor, b: torch.Tensor) -> bool:
+    """Are the outputs equal but for rounding? Measured by how far the rows of b lie apart."""
+    spread = (b - b.mean(dim=0)).abs().max()
+    rounding = max(torch.finfo(b.dtype).eps, 1e-5) * b.abs().max().clamp_min(0.1)
+    return bool((a - b).abs().max() <= 0.05 * spread + rounding)
+
+
+def _user_error(source: Source, what: str, error: BaseException | None = None, function=None):
+    """The UserError for what, at the line of the user's file where it happened.
+
+    That is the deepest one in error's traceback or, if there is none, where a function begins.
+    """
+    path, line = str(source.path), None
+    if isinstance(error, SyntaxError) and error.filename == path:
+        line = error.lineno
+    elif error:
+        lines = [f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == path]
+        line = lines[-1] if lines else None
+    code = getattr(inspect.unwrap(function), "__code__", None) if function else None
+    if line is None and code and code.co_filename == path:
+        line = code.co_firstlineno
+    return UserError(printable(f"{path}:{line}: {what}" if line else f"{path}: {what}"))
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, SyntaxError):
+        return f"SyntaxError: {error.msg}"
+    first_line = (str(error).strip().splitlines() or ["(no message)"])[0]
+    return f"{type(error).__name__}: {first_line}"

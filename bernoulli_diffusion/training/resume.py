@@ -1,0 +1,210 @@
+"""Finding a run that was stopped, and going on with it."""
+
+import copy
+import dataclasses
+import json
+import math
+from pathlib import Path
+
+import torch
+
+from ..config import Config
+from ..system.errors import UserError
+from . import checkpoint
+from .distributed import ALONE, Processes
+from .run_folder import RunFolder, read_run_folder
+from .trainer import Trainer
+
+# What may be changed when a run is resumed: when it ends and what is kept, not what is computed.
+FREE = {
+    "epochs",
+    "max_minutes",
+    "patience",
+    "save_every_n_epochs",
+    "save_every_minutes",
+    "keep_checkpoints",
+}
+
+DAMAGED = (ValueError, KeyError, TypeError, RecursionError)  # what reading strange JSON may raise
+
+
+def is_finished(results_dir: Path) -> bool:
+    """Whether results.json says that the run came to its end."""
+    try:
+        status = json.loads((results_dir / "results.json").read_text())["status"]
+    except (OSError, *DAMAGED):
+        return False
+    return str(status).startswith("finished")
+
+
+def find_results_dir(run_dir: Path) -> Path:
+    """The newest unfinished results folder of a run folder, or the newest if all are finished."""
+    found = [p for p in (run_dir / "results").glob("*") if checkpoint.by_age(p / "checkpoints")]
+    if not found:
+        raise UserError(
+            f"{run_dir / 'results'}: no run with a checkpoint to resume; start one without --resume"
+        )
+    found.sort(key=lambda p: (p.stat().st_ctime_ns, p.name))
+    unfinished = [p for p in found if not is_finished(p)]
+    return (unfinished or found)[-1]
+
+
+def resume(
+    run_dir: Path,
+    results_dir: Path | None,
+    overrides: list[str],
+    device: torch.device,
+    *,
+    processes: Processes = ALONE,
+    quiet: bool,
+    tensorboard: bool = False,
+    trust_code: bool,
+    command: str,
+) -> Trainer:
+    """A Trainer that stands where the last checkpoint of results_dir was written.
+
+    Raises UserError if there is none, if an override conflicts with the run's config, if the data
+    have changed, or if reverse_model.py has and trust_code is not given (command: what to type).
+    """
+    if not run_dir.is_dir():
+        raise UserError(f"{run_dir}: no such folder; expected a folder that holds train.txt")
+    results_dir = results_dir or processes.from_first(lambda: find_results_dir(run_dir))
+    path, saved = _last_checkpoint(results_dir)
+    config = checkpoint.config_of(saved, path)
+    kept = copy.deepcopy(config)
+    folder = read_run_folder(run_dir, overrides, config)
+    _refuse_conflicts(kept, folder.config, path)
+    _refuse_changed_data(folder, _data_hashes(saved, path), results_dir)
+    folder.source = checkpoint.source_of(saved, path, trust_code, command)
+    for key in ("weights", "averaged_weights"):
+        checkpoint.check_fit(folder.source, folder.train.length, config, saved[key], path)
+    trainer = Trainer(folder, device, quiet=quiet, processes=processes, tensorboard=tensorboard)
+    problem = _find_problem(saved, trainer)
+    if problem:
+        raise UserError(f"{path}: not a sound checkpoint: {problem}")
+    trainer.resume(path, saved)
+    if not is_finished(results_dir):  # it was killed while it wrote the last files
+        trainer.results["status"] = "running"
+    return trainer
+
+
+def _find_problem(saved: dict, trainer: Trainer) -> str | None:
+    """What of a checkpoint's progress does not fit the run, or None: anybody may have made it."""
+    epoch, steps = divmod(saved["step"], trainer.batches.steps_per_epoch)
+    if saved["epoch"] != epoch or not _are_numbers(saved["epoch_losses"], steps):
+        return "step, epoch and epoch_losses do not fit each other"
+    if not _is_optimizer_state(saved["optimizer"].get("state"), trainer):
+        return "optimizer does not fit the network"
+    try:
+        results = trainer.results | json.loads(saved["results"])
+        sound = _has_form(results, trainer.results) and _is_history(results, epoch, trainer)
+    except DAMAGED:
+        sound = False
+    return None if sound else "results are not those of such a run"
+
+
+def _is_optimizer_state(state, trainer: Trainer) -> bool:
+    """Whether state holds AdamW's two moments and step of some of the parameters."""
+    parameters = trainer.optimizer.parameters
+    if type(state) is not dict or not state.keys() <= set(range(len(parameters))):
+        return False
+    for index, entry in state.items():
+        shape = parameters[index].shape
+        shapes = {"step": torch.Size(), "exp_avg": shape, "exp_avg_sq": shape}
+        if type(entry) is not dict or entry.keys() != shapes.keys():
+            return False
+        if checkpoint.tensors_problem(entry) or any(entry[k].shape != s for k, s in shapes.items()):
+            return False
+    return True
+
+
+def _has_form(results, fresh) -> bool:
+    """Whether results has the keys and types of those of a fresh run, whose lists are empty."""
+    if isinstance(fresh, dict):
+        same_keys = isinstance(results, dict) and results.keys() == fresh.keys()
+        return same_keys and all(_has_form(results[key], fresh[key]) for key in fresh)
+    return fresh is None or type(results) is type(fresh)
+
+
+def _is_history(results: dict, epoch: int, trainer: Trainer) -> bool:
+    """Whether the lists of results have an entry for each epoch, and for each validation."""
+    count, bound = len(results["validated_epochs"]), results["bound"]
+    val = [bound["val"], bound["val_standard_error"]]
+    examples = results["examples_per_epoch"]
+    per_validation = [results["validated_epochs"], results["seconds"]]
+    per_validation += [bound["train"], bound["train_standard_error"]]
+    per_validation += val if results["has_val"] else []
+    for name, empty in trainer.validator.measures.empty().items():
+        per_validation += results[name].values() if isinstance(empty, dict) else [results[name]]
+    return (
+        _are_numbers(results["losses"], epoch)
+        and all(_are_numbers(values, count) for values in per_validation)
+        and (results["has_val"] or val == [[], []])
+        and (results["best_epoch"] is None or results["best_epoch"] in results["validated_epochs"])
+        and len(examples) == count
+        and all(_are_examples(strings, trainer) for strings in examples)
+    )
+
+
+def _are_numbers(values: list, count: int) -> bool:
+    """Whether values are count finite numbers."""
+    return len(values) == count and all(
+        type(v) in (int, float) and math.isfinite(v) for v in values
+    )
+
+
+def _are_examples(strings, trainer: Trainer) -> bool:
+    training = trainer.training
+    count = min(training.num_examples, training.num_val_samples)
+    return (
+        type(strings) is list
+        and len(strings) == count
+        and all(map(trainer.validator.measures.is_example, strings))
+    )
+
+
+def _last_checkpoint(results_dir: Path) -> tuple[Path, dict]:
+    paths = checkpoint.by_age(results_dir / "checkpoints")
+    if not paths:
+        raise UserError(
+            f"{results_dir}: no checkpoint to resume from (checkpoints/model_epoch_*.pt)"
+        )
+    try:
+        return paths[-1], checkpoint.load(paths[-1])
+    except UserError as error:
+        cure = f"; remove it to go on from {paths[-2]}" if len(paths) > 1 else ""
+        raise UserError(f"{error}{cure}") from None
+
+
+def _refuse_conflicts(kept: Config, asked: Config, path: Path) -> None:
+    conflicts = []
+    for section in dataclasses.fields(Config):
+        old, new = getattr(kept, section.name), getattr(asked, section.name)
+        for key in dataclasses.fields(old):
+            before, after = getattr(old, key.name), getattr(new, key.name)
+            if before != after and key.name not in FREE:
+                conflicts.append(
+                    f"{section.name}.{key.name}: {path} was trained with {before}, not {after};"
+                    " leave this option out, or start a new run without --resume"
+                )
+    if conflicts:
+        raise UserError("\n".join(conflicts))
+
+
+def _data_hashes(saved: dict, path: Path) -> dict[str, str | None]:
+    try:
+        data = json.loads(saved["results"])["data"]
+        return {name: data[name] and data[name]["sha256"] for name in ("train", "val")}
+    except DAMAGED:
+        raise UserError(f"{path}: not a sound checkpoint: results name no data") from None
+
+
+def _refuse_changed_data(folder: RunFolder, hashes: dict, results_dir: Path) -> None:
+    for name, strings in (("train", folder.train), ("val", folder.val)):
+        file = folder.path / f"{name}.txt"
+        if hashes[name] != (strings and strings.sha256()):
+            what = "appeared" if not hashes[name] else "gone" if not strings else "changed"
+            raise UserError(
+                f"{file}: {what} since {results_dir} was started; put the old file back, or start a"
+                " new run without --resume"
+            )

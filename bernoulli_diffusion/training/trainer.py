@@ -1,0 +1,598 @@
+"""Trainer: the training loop, and the results folder that it keeps up to date."""
+
+import copy
+import json
+import math
+import platform
+import sys
+import time
+from collections.abc import Callable
+from contextlib import nullcontext, suppress
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from .. import __version__
+from .. import config as config_module
+from ..diffusion import Diffusion
+from ..kinds import kind_of
+from ..likelihood import Estimate
+from ..noise import derive_seed, seed_torch
+from ..results import metrics
+from ..system.command_line import tell
+from ..system.device import all_threads, use_threads
+from ..system.errors import RunError, printable
+from ..system.files import lock, remove_stray_temporaries, write_atomically
+from ..system.interrupt import Interrupt, Interrupted
+from . import checkpoint
+from .distributed import ALONE, Processes, check_batch_size
+from .network import build, try_out
+from .optimizer import AdamW
+from .run_folder import RunFolder
+from .validator import Validator
+
+# Streams of random numbers derived from the run's seed; the validator's are in validator.py.
+WEIGHTS, ORDER, STEP, PICTURE = range(11, 15)
+FLUSH_EVERY = 100  # steps between looks at the losses: a look waits for the device
+FINAL_DRAWS = 16  # times as many draws for the final bound as for each validation's
+DRAW_SHARE = 100  # redraw the pictures once this many times their cost has passed
+
+
+def new_results_dir(run_dir: Path) -> Path:
+    """Make RUN_DIR/results/<date>_<time>, with _2, _3 ... if it is taken. Never shared by two runs."""
+    stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    parent = run_dir / "results"
+    parent.mkdir(exist_ok=True)
+    number = 1
+    while True:
+        path = parent / (stamp if number == 1 else f"{stamp}_{number}")
+        try:
+            path.mkdir()
+        except FileExistsError:
+            number += 1
+            continue
+        (path / "checkpoints").mkdir()
+        return path
+
+
+class Trainer:
+    """Trains a fresh ReverseModel on a run folder.
+
+    With several processes all of them do so together: each computes its part of every batch and of
+    the validations, all know the results, and the first one writes them.
+    Raises UserError if the run folder's network cannot be built or tried.
+    """
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        device: torch.device,
+        *,
+        quiet: bool = False,
+        processes: Processes = ALONE,
+        tensorboard: bool = False,
+    ):
+        self.processes = processes
+        self.folder, self.config, self.device = folder, folder.config, device
+        self.training, self.length = folder.config.training, folder.train.length
+        self.quiet = quiet or not processes.is_first
+        self.kind, T = kind_of(self.config), self.config.model.T
+        check_batch_size(self.config.data.batch_size, processes.size)
+        torch.manual_seed(derive_seed(self.training.seed, WEIGHTS))
+        model = build(folder.source, self.length, T, self.kind.network_options(self.config))
+        on_cpu = self.kind.new_process(self.config, folder.train, "cpu")
+        try_out(folder.source, model, self.length, T, on_cpu)
+        model.to(device)
+        process = self.kind.new_process(self.config, folder.train, device)
+        self.diffusion = Diffusion(process, model)
+        self.averaged = Diffusion(process, copy.deepcopy(model).eval().requires_grad_(False))
+        self.together = self.diffusion  # the same, with gradients averaged over processes
+        if processes.size > 1:
+            self.together = Diffusion(process, processes.parallel(model, self.length))
+        self.optimizer = AdamW(
+            (p for p in model.parameters() if p.requires_grad),
+            lr=self.training.lr,
+            weight_decay=self.training.weight_decay,
+        )
+        order_seed = derive_seed(self.training.seed, ORDER)
+        shard = processes.rank, processes.size
+        self.batches = self.kind.Batches(
+            folder.train, self.config.data.batch_size, order_seed, device, shard
+        )
+        self.validator = Validator(folder.train, folder.val, self.config, device, processes)
+        rows = self.config.data.batch_size * self.config.model.num_sample_steps
+        use_threads(device, rows * self.num_parameters)  # a parameter multiplies once for each row
+        self.step = 0
+        self.best_bound = math.inf
+        self.validations_without_progress = 0
+        self.seconds_before = 0.0  # spent before this process took over
+        self.started = time.monotonic()
+        self.now = 0.0  # seconds(), as the processes have agreed on it at the last step
+        self._last_saved = self.now
+        self._last_drawn, self._seconds_per_drawing = self.started, 0.5
+        self._pending: list[torch.Tensor] = []  # (loss, gradient norm) of steps not yet looked at
+        self._epoch_losses: list[float] = []  # of the steps of the epoch that is under way
+        self.results = self._new_results()
+        self.results_dir: Path | None = None
+        self.tensorboard = tensorboard and processes.is_first
+        self.board = None
+        self.bar = tqdm(disable=True)
+
+    def resume(self, path: Path, saved: dict) -> None:
+        """Go on from a checkpoint, saved, that was loaded from path, as if the run had never stopped.
+
+        Raises UserError if its weights do not fit the network.
+        """
+        self.results_dir = path.parent.parent
+        for diffusion, key in ((self.diffusion, "weights"), (self.averaged, "averaged_weights")):
+            checkpoint.load_weights(diffusion.reverse_model, saved[key], path)
+        self.optimizer.load_state(saved["optimizer"]["state"])  # its settings are the config's
+        self.step, self._epoch_losses = saved["step"], list(saved["epoch_losses"])
+        if self.step:
+            self.optimizer.lr = self.learning_rate(self.step - 1)  # of the last step
+        self.best_bound = saved["best_bound"]
+        self.validations_without_progress = saved["validations_without_progress"]
+        self.seconds_before = self.now = self._last_saved = saved["seconds"]
+        self.results |= json.loads(saved["results"])
+
+    # ------------------------------------------------------------------------------- sizes
+
+    @property
+    def epoch(self) -> int:
+        """Epochs completed."""
+        return self.step // self.batches.steps_per_epoch
+
+    @property
+    def epochs_done(self) -> int | float:
+        """Passes over the data, with a fraction in the middle of one: where a curve is drawn."""
+        done = self.step / self.batches.steps_per_epoch
+        return int(done) if done == int(done) else round(done, 4)
+
+    @property
+    def total_steps(self) -> int:
+        return self.training.epochs * self.batches.steps_per_epoch
+
+    @property
+    def num_parameters(self) -> int:
+        return sum(p.numel() for p in self.diffusion.reverse_model.parameters())
+
+    def seconds(self) -> float:
+        return self.seconds_before + time.monotonic() - self.started
+
+    # ------------------------------------------------------------------------------- training
+
+    def train(self) -> Path:
+        """Train to the end, to a stop that the config asks for, or to a signal (Interrupted).
+
+        Returns the results folder, which is up to date in every case. Raises RunError if the loss or
+        its gradient is not finite.
+        """
+        self.started = time.monotonic()
+        if self.results_dir is None:
+            self.results_dir = self.processes.from_first(lambda: new_results_dir(self.folder.path))
+        self.results |= {"status": "running", "final_bound": None}
+        mine = lock(self.results_dir) if self.processes.is_first else nullcontext()
+        interrupt = Interrupt(has_parent=self.processes.size > 1)
+        with mine, interrupt, self._progress_bar() as self.bar:
+            self._write_sources()
+            self.write_results()
+            self._open_board()
+            try:
+                try:
+                    reason = self._run(interrupt)
+                    self.measure_final_bound(interrupt)
+                    self.draw_reverse_process(interrupt)
+                except Interrupted as stop:
+                    self._close(f"stopped by {stop}")
+                    raise
+                self._close(reason)
+            except (RunError, OSError, RuntimeError) as error:
+                self.results["status"] = f"failed: {printable(str(error).strip() or repr(error))}"
+                with suppress(OSError):  # it may be the disk that is full
+                    self.write_results()
+                    self.write_report()
+                raise
+            finally:
+                if self.board:
+                    self.board.close()
+        return self.results_dir
+
+    def _close(self, status: str) -> None:
+        """Bring everything in the results folder up to date for the last time.
+
+        results.json comes last: if it says that the run is finished, all the rest is there.
+        """
+        self.results["status"] = status
+        self.save()
+        self.draw_progress()
+        self.write_report()
+        self.write_results()
+
+    def _run(self, interrupt: Interrupt) -> str:
+        """Alternate training steps, validations and checkpoints. Returns why it ended.
+
+        What comes next is a function of the step and the results alone, so that a resumed run does
+        what the stopped one would have done.
+        """
+
+        def agree() -> Callable[[], list[float]]:
+            return self.processes.greatest(lambda: (interrupt.number, self.seconds()))
+
+        agreed = agree()
+        while True:
+            signal, self.now = agreed()
+            if signal:
+                raise Interrupted(int(signal))
+            reason = self._reason_to_stop()
+            if self._is_due(self.training.validate_every_n_epochs) or reason:
+                if self.epochs_done not in self.results["validated_epochs"]:
+                    self.validate(interrupt)
+                    reason = reason or self._reason_to_stop()
+                if reason:
+                    return reason
+            minutes = self.training.save_every_minutes
+            if (self.step and self._is_due(self.training.save_every_n_epochs)) or (
+                minutes and self.now - self._last_saved >= 60 * minutes
+            ):
+                self.save()
+            agreed = agree()
+            self.train_step()
+            if self.step % FLUSH_EVERY == 0:
+                self.look_at_losses()
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether a resumed run has nothing left to do."""
+        return self.results["status"].startswith("finished") and self._reason_to_stop() is not None
+
+    def _is_due(self, every_n_epochs: int) -> bool:
+        return self.step % (every_n_epochs * self.batches.steps_per_epoch) == 0
+
+    def _reason_to_stop(self) -> str | None:
+        """Why training is over, if it is."""
+        patience, minutes = self.training.patience, self.training.max_minutes
+        if self.step >= self.total_steps:
+            return "finished"
+        if patience and self.validations_without_progress >= patience:
+            return f"finished: no better bound in {patience} validations (training.patience)"
+        if minutes and self.now >= 60 * minutes:
+            return f"finished: {minutes:g} minutes are over (training.max_minutes)"
+        return None
+
+    def learning_rate(self, step: int) -> float:
+        """At a step (from 0): linear warm-up, then constant or cosine to zero at the last step."""
+        warmup = min(1.0, (step + 1) / max(1, self.training.warmup_steps))
+        decay = 1.0
+        if self.training.lr_schedule == "cosine":
+            decay = (1 + math.cos(math.pi * step / self.total_steps)) / 2
+        return self.training.lr * warmup * decay
+
+    def train_step(self) -> None:
+        """One gradient step. All its random numbers are a function of (seed, step)."""
+        processes = self.processes
+        own = [processes.rank] if processes.rank else []  # numbers of its own for each process
+        seed_torch(derive_seed(self.training.seed, STEP, self.step, *own), self.device)
+        model = self.diffusion.reverse_model
+        self.optimizer.lr = self.learning_rate(self.step)
+        x_0 = self.batches.batch(self.step)  # (B, L)
+        lower = self.training.precision == "bfloat16"
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=lower):
+            loss = self.together.loss(x_0, self.config.model.num_sample_steps)
+        # the mean over processes is that over the batch, also if their parts differ by a row
+        loss = loss * (len(x_0) * processes.size / self.batches.batch_size)
+        self.optimizer.zero_grad()
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(model.parameters(), self.training.clip_thresh)
+        self.optimizer.step()
+        self._average_weights()
+        self._pending.append(torch.stack([loss.detach(), norm.detach()]))
+        self.step += 1
+        self.bar.update()
+
+    @torch.no_grad()
+    def _average_weights(self) -> None:
+        """averaged += (1 - decay) (weights - averaged); a short memory at first, then ema_decay."""
+        decay = min(self.training.ema_decay, (1 + self.step) / (10 + self.step))
+        raw, averaged = self.diffusion.reverse_model, self.averaged.reverse_model
+        torch._foreach_lerp_(list(averaged.parameters()), list(raw.parameters()), 1 - decay)
+        for mean, buffer in zip(averaged.buffers(), raw.buffers(), strict=True):
+            mean.copy_(buffer)  # running statistics are averages already
+
+    def look_at_losses(self) -> None:
+        """Fetch the losses of the last steps from the device. Raises RunError if one is not finite."""
+        if not self._pending:
+            return
+        rows = self.processes.mean(torch.stack(self._pending)).tolist()
+        first_step = self.step - len(rows)
+        self._pending = []
+        for offset, (loss, norm) in enumerate(rows):
+            if not (math.isfinite(loss) and math.isfinite(norm)):
+                raise RunError(self._divergence_message(first_step + offset, loss, norm))
+            self._epoch_losses.append(loss)
+            if len(self._epoch_losses) == self.batches.steps_per_epoch:
+                self.results["losses"].append(sum(self._epoch_losses) / len(self._epoch_losses))
+                self._epoch_losses = []
+        self.bar.set_description_str(f"epoch {self.epoch}/{self.training.epochs}", refresh=False)
+        self.bar.set_postfix_str(f"loss {rows[-1][0]:.3f} bits" + self._last_validation())
+
+    def _divergence_message(self, step: int, loss: float, norm: float) -> str:
+        folder = self.results_dir  # None with --check
+        saved = checkpoint.by_age(folder / "checkpoints") if folder else []
+        last = (
+            f"the last good checkpoint is {saved[-1]}" if saved else "no checkpoint was written yet"
+        )
+        return (
+            f"step {step + 1}: loss {loss:g}, gradient norm {norm:g}, learning rate"
+            f" {self.learning_rate(step):.3g}; {last}; try a smaller training.lr or clip_thresh, or more"
+            " warmup_steps"
+        )
+
+    # ------------------------------------------------------------------------------- validating
+
+    @all_threads()
+    def validate(self, interrupt: Interrupt) -> None:
+        """Measure the averaged weights, note it, keep the best, bring results and pictures up to date."""
+        self.look_at_losses()
+        bounds = self._measure_bounds(interrupt)
+        start = time.monotonic()
+        samples = self.validator.draw(self.averaged, interrupt.poll)
+        samples_per_second = len(samples) / max(1e-9, time.monotonic() - start)
+        measures, results = self.validator.measures, self.results
+        results["validated_epochs"].append(self.epochs_done)
+        results["seconds"].append(round(self.seconds(), 3))
+        for name, bound in bounds.items():
+            if bound is not None:
+                results["bound"][name].append(bound.bits)
+                results["bound"][f"{name}_standard_error"].append(bound.standard_error)
+        _append(results, measures.of(samples))
+        examples = measures.examples(samples, self.training.num_examples)
+        results["examples_per_epoch"].append(examples)
+        results["samples_per_second"] = float(f"{samples_per_second:.4g}")
+        results |= measures.last(samples)
+        self._keep_best((bounds["val"] or bounds["train"]).bits)
+        self.write_results()
+        if self.processes.is_first:
+            metrics.append_last(results, self.results_dir)
+        if time.monotonic() - self._last_drawn > DRAW_SHARE * self._seconds_per_drawing:
+            self.draw_progress()
+        self.write_report()
+        self._show_on_board()
+        self._report()
+
+    def _measure_bounds(self, interrupt: Interrupt, times: int = 1) -> dict[str, Estimate | None]:
+        self.processes.share_buffers(self.averaged.reverse_model)
+        bounds = self.validator.bounds(self.averaged, interrupt.poll, times)
+        for name, bound in bounds.items():
+            if bound is not None and not math.isfinite(bound.bits + bound.standard_error):
+                raise RunError(
+                    f"step {self.step}: the bound on {name} is {bound.bits}: the network's output"
+                    " is not finite; try a smaller training.lr"
+                )
+        return bounds
+
+    @all_threads()
+    def measure_final_bound(self, interrupt: Interrupt) -> None:
+        """The averaged weights' bound once more, from more draws than at each validation."""
+        bounds = self._measure_bounds(interrupt, FINAL_DRAWS)
+        self.results["final_bound"] = {
+            name: bound and bound._asdict() for name, bound in bounds.items()
+        }
+
+    def _keep_best(self, bound: float) -> None:
+        """Keep the weights with the best bound in model_best.pt. Untrained ones do not compete."""
+        if self.step == 0:
+            return
+        if bound < self.best_bound:
+            self.best_bound, self.validations_without_progress = bound, 0
+            self.results["best_epoch"] = self.epochs_done
+            if self.processes.is_first:
+                path = self.results_dir / "checkpoints" / "model_best.pt"
+                checkpoint.save(path, self.state())
+        else:
+            self.validations_without_progress += 1
+
+    def _last_validation(self) -> str:
+        """The latest bound and shares, for the progress bar and the log."""
+        results = self.results
+        if not results["validated_epochs"]:
+            return ""
+        text = f", bound {results['bound']['train'][-1]:.3f} bits"
+        if results["has_val"]:
+            text += f" (val {results['bound']['val'][-1]:.3f})"
+        return text + self.validator.measures.in_short(results)
+
+    # ------------------------------------------------------------------------------- telling
+
+    def _progress_bar(self) -> tqdm:
+        """A bar on a terminal; elsewhere nothing, and _report prints a line at each validation."""
+        return tqdm(
+            total=self.total_steps,
+            initial=self.step,
+            disable=True if self.quiet else None,
+            unit="step",
+            desc=f"epoch {self.epoch}/{self.training.epochs}",
+            dynamic_ncols=True,
+        )
+
+    def _report(self) -> None:
+        if self.bar.disable and not self.quiet:
+            left = self.seconds() * (self.total_steps / max(1, self.step) - 1)
+            time_left = f", about {left:.0f} s left" if 0 < self.step < self.total_steps else ""
+            line = f"epoch {self.epoch}/{self.training.epochs}{self._last_validation()}{time_left}"
+            self._print(line)
+
+    def warn(self, message: str) -> None:
+        if self.processes.is_first:
+            self._print(f"warning: {printable(message)}")
+
+    def _print(self, line: str) -> None:
+        with tqdm.external_write_mode(file=sys.stderr):  # above the bar
+            tell(line)
+
+    # ------------------------------------------------------------------------------- writing
+
+    def _new_results(self) -> dict:
+        """The results.json of a run that has not begun."""
+        train, val, measures = self.folder.train, self.folder.val, self.validator.measures
+        return {
+            "status": "running",
+            "process": self.config.model.process,
+            "length": self.length,
+            "has_val": val is not None,
+            "data": {
+                "train": {"lines": len(train), "sha256": train.sha256()},
+                "val": val and {"lines": len(val), "sha256": val.sha256()},
+                **measures.about_data,
+            },
+            "baselines": measures.baselines,
+            "losses": [],  # bits, one an epoch: the mean training loss
+            "validated_epochs": [],  # the lists below have one entry for each of these
+            "seconds": [],  # since the start
+            "bound": {  # bits
+                "train": [],
+                "train_standard_error": [],
+                "val": [],
+                "val_standard_error": [],
+            },
+            "final_bound": None,  # {"train": {"bits", "standard_error"}, "val": the same or None}
+            **measures.empty(),
+            "examples_per_epoch": [],
+            **measures.last(None),
+            "samples_per_second": None,  # of the last validation
+            "num_val_samples": self.training.num_val_samples,
+            "best_epoch": None,
+            "num_parameters": self.num_parameters,
+            "reverse_model_sha256": self.folder.source.sha256,
+            "seed": self.training.seed,
+            "device": str(self.device),
+            "versions": {
+                "bernoulli_diffusion": __version__,
+                "torch": str(torch.__version__),
+                "numpy": np.__version__,
+                "python": platform.python_version(),
+            },
+        }
+
+    def state(self) -> dict:
+        """The checkpoint of this moment; see checkpoint.KEYS."""
+        source = self.folder.source
+        return {
+            "config": config_module.to_yaml(self.config),
+            "sequence_length": self.length,
+            "T": self.config.model.T,
+            "process_state": self.diffusion.process.state(),
+            "reverse_model_source": source.text,
+            "reverse_model_sha256": source.sha256,
+            "weights": dict(self.diffusion.reverse_model.state_dict()),
+            "averaged_weights": dict(self.averaged.reverse_model.state_dict()),
+            "optimizer": self.optimizer.state_dict(),
+            "epoch": self.epoch,
+            "step": self.step,
+            "epoch_losses": self._epoch_losses,
+            "best_bound": self.best_bound,
+            "validations_without_progress": self.validations_without_progress,
+            "seconds": self.seconds(),
+            "results": json.dumps(self.results),
+        }
+
+    def save(self) -> None:
+        """Write a checkpoint and remove the oldest beyond keep_checkpoints.
+
+        At the end of an epoch it is called model_epoch_<n>.pt; one from the middle of an epoch serves
+        for resuming alone, and goes when there is a later one.
+        """
+        self.look_at_losses()
+        self._last_saved = self.now
+        if not self.processes.is_first:
+            return
+        folder = self.results_dir / "checkpoints"
+        at_end = self.step % self.batches.steps_per_epoch == 0
+        path = folder / f"model_epoch_{self.epoch}{'' if at_end else f'_step_{self.step}'}.pt"
+        checkpoint.save(path, self.state())
+        older = [p for p in checkpoint.by_age(folder) if p != path]
+        for old in older:
+            if "_step_" in old.name:
+                old.unlink(missing_ok=True)
+        if keep := self.training.keep_checkpoints:
+            ends = [p for p in older if "_step_" not in p.name]
+            for old in ends[: max(0, len(ends) + at_end - keep)]:
+                old.unlink(missing_ok=True)
+
+    def _write_sources(self) -> None:
+        if not self.processes.is_first:
+            return
+        remove_stray_temporaries(self.results_dir)
+        remove_stray_temporaries(self.results_dir / "checkpoints")
+        text = config_module.to_yaml(self.config)
+        write_atomically(self.results_dir / "config.yaml", text.encode())
+        write_atomically(self.results_dir / "reverse_model.py", self.folder.source.text.encode())
+        metrics.write_all(self.results, self.results_dir)
+
+    def write_results(self) -> None:
+        if not self.processes.is_first:
+            return
+        text = json.dumps(self.results, indent=1)
+        write_atomically(self.results_dir / "results.json", text.encode())
+
+    def draw_progress(self) -> None:
+        """Draw what results.json holds: both curves and the sample evolution."""
+        start = time.monotonic()
+        results, folder = self.results, self.results_dir
+        if not (self.processes.is_first and results["validated_epochs"]):
+            return
+        try:
+            self.kind.draw_progress(results, self.config, self.folder.train, folder)
+        except Exception as error:
+            self.warn(f"the pictures could not be drawn: {type(error).__name__}: {error}")
+        self._last_drawn = time.monotonic()
+        self._seconds_per_drawing = self._last_drawn - start
+
+    def write_report(self) -> None:
+        """Bring report.html up to date, with the pictures as they are."""
+        if not self.processes.is_first:
+            return
+        try:
+            self.kind.write_report(self.results, self.config, self.results_dir)
+        except Exception as error:
+            self.warn(f"report.html could not be written: {type(error).__name__}: {error}")
+
+    def _open_board(self) -> None:
+        if self.tensorboard:
+            from ..results.tensorboard import Board
+
+            self.board = Board(self.results_dir, self.step)
+
+    def _show_on_board(self) -> None:
+        """The same for TensorBoard, with --tensorboard."""
+        if self.board:
+            frame = self.kind.draw_frame(self.results, self.config, self.folder.train)
+            self.board.add(self.results, self.averaged.reverse_model, frame, self.step)
+
+    @all_threads()
+    def draw_reverse_process(self, interrupt: Interrupt) -> None:
+        """Draw reverse_process.gif: samples from noise to data; and what goes with it."""
+        interrupt.poll()
+        if not self.processes.is_first:
+            return
+        seed, train = derive_seed(self.training.seed, PICTURE), self.folder.train
+        try:
+            self.kind.draw_model(
+                self.averaged, self.config, train, seed, self.results_dir, interrupt.poll
+            )
+        except Interrupted:
+            raise
+        except Exception as error:
+            self.warn(f"reverse_process.gif could not be drawn: {type(error).__name__}: {error}")
+
+
+def _append(results: dict, measured: dict) -> None:
+    """Add each number in measured to the list of the same name in results."""
+    for name, value in measured.items():
+        if isinstance(value, dict):
+            _append(results[name], value)
+        else:
+            results[name].append(value)

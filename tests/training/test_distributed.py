@@ -1,0 +1,337 @@
+"""Several processes, started by torchrun as a user would: one run, one results folder, nobody hangs."""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from bernoulli_diffusion.bits.data import BitStrings, to_text
+from bernoulli_diffusion.likelihood import Estimate
+from bernoulli_diffusion.reverse_model import ReverseModel
+from bernoulli_diffusion.system.errors import UserError
+from bernoulli_diffusion.training.distributed import (
+    Processes,
+    _has_unused_parameters,
+    check_batch_size,
+)
+from bernoulli_diffusion.training.validator import _pooled
+
+ROOT = Path(__file__).parents[2]
+CONFIG = """
+model: {T: 20, reverse_model: {width: 16, num_blocks: 1}}
+training:
+  epochs: 6
+  validate_every_n_epochs: 3
+  num_val_samples: 25
+  val_batch_size: 7
+  num_bound_draws: 200
+data: {batch_size: 5}
+"""
+
+
+def torchrun(*command: object, n: int = 2) -> subprocess.Popen:
+    launcher = [sys.executable, "-m", "torch.distributed.run", f"--nproc_per_node={n}"]
+    return subprocess.Popen(
+        [*launcher, *map(str, command)],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process: subprocess.Popen) -> tuple[int, str, str]:
+    out, err = process.communicate(timeout=120)
+    return process.returncode, out, err
+
+
+def make_run(folder: Path, config: str = CONFIG, lines: int = 31) -> Path:
+    folder.mkdir()
+    bits = np.random.default_rng(0).integers(0, 2, (lines, 8))
+    (folder / "train.txt").write_bytes(to_text(bits))
+    (folder / "val.txt").write_bytes(to_text(bits[:9] ^ 1))
+    (folder / "config.yaml").write_text(config)
+    return folder
+
+
+def results_of(run_dir: Path) -> dict:
+    (folder,) = (run_dir / "results").iterdir()
+    return json.loads((folder / "results.json").read_text())
+
+
+# ----------------------------------------------------------------------------- the parts
+
+
+@pytest.mark.parametrize(("count", "size"), [(0, 2), (1, 3), (7, 3), (64, 5)])
+def test_shares_are_the_whole_in_order(count, size):
+    shares = [Processes(rank, size).share(count) for rank in range(size)]
+    assert [i for share in shares for i in share] == list(range(count))
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+def test_one_process_needs_nobody():
+    alone = Processes()
+    assert alone.is_first
+    assert alone.greatest(lambda: (1, 2.5))() == [1, 2.5]
+    assert alone.gather(lambda: 3) == [3]
+    assert alone.from_first(lambda: 3) == 3
+    assert alone.mean(torch.ones(2)).tolist() == [1, 1]
+
+
+def test_pooled_estimates_are_those_of_all_strings():
+    pooled = _pooled(((1, Estimate(10.0, 0.3)), None, (3, Estimate(2.0, 0.1))))
+    assert pooled.bits == pytest.approx((10 + 3 * 2) / 4)
+    assert pooled.standard_error == pytest.approx(math.hypot(0.3, 3 * 0.1) / 4)
+    assert _pooled((None, None)) is None
+
+
+def test_a_batch_smaller_than_the_processes():
+    with pytest.raises(UserError, match="cannot be shared out to 3 processes"):
+        check_batch_size(2, 3)
+    check_batch_size(3, 3)
+
+
+def test_the_parts_of_strings():
+    strings = BitStrings.from_bits(np.eye(5, dtype=np.uint8))
+    assert strings.part(range(1, 3)).bits().tolist() == np.eye(5)[1:3].tolist()
+    assert len(strings.part(range(5, 5))) == 0
+
+
+class SometimesShallow(nn.Module):
+    """Leaves out a layer now and then, as stochastic depth does."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm, self.layer = nn.BatchNorm1d(4), nn.Linear(4, 4)
+
+    def forward(self, x_t, t):
+        x = self.norm(x_t)
+        return x if torch.rand(()) < 0.3 else self.layer(x)
+
+
+def test_a_layer_that_is_left_out_by_chance_is_found_and_the_network_left_as_it_was():
+    for seed in range(10):
+        torch.manual_seed(seed)
+        model, before = SometimesShallow(), torch.get_rng_state()
+        assert _has_unused_parameters(model, 4)
+        assert torch.get_rng_state().equal(before)
+        assert model.norm.num_batches_tracked == 0
+        assert all(p.grad is None for p in model.parameters())
+    assert not _has_unused_parameters(ReverseModel(4, 10, width=8, num_blocks=1), 4)
+
+
+# ----------------------------------------------------------------------------- together
+
+SCRIPT = """
+import sys, torch
+from bernoulli_diffusion.training.distributed import processes
+from bernoulli_diffusion.training.run_folder import read_run_folder
+from bernoulli_diffusion.training.trainer import Trainer
+
+with processes() as group:
+    trainer = Trainer(read_run_folder(sys.argv[1]), torch.device("cpu"), quiet=True, processes=group)
+
+    # the gradient: of a loss without noise, known from the whole batch
+    model = trainer.diffusion.reverse_model
+    bias = model.read_out.bias
+    whole = Trainer(read_run_folder(sys.argv[1]), torch.device("cpu"), quiet=True)
+    x = whole.batches.batch(0)
+    expected = x.mean(dim=0)
+    seen = []
+
+    def loss(x_0, _):
+        t = torch.ones(len(x_0), dtype=torch.int64)
+        return (trainer.together.reverse_model(x_0, t) * x_0).sum(dim=1).mean()
+
+    trainer.together.loss = loss
+    trainer.training.clip_thresh = 1e9
+    step = trainer.optimizer.step
+    trainer.optimizer.step = lambda: (seen.append(bias.grad.clone()), step())
+    trainer.train_step()
+    torch.testing.assert_close(seen[0], expected)
+
+    # the steps leave every process with the same weights, to the last bit
+    del trainer.together.loss
+    for _ in range(5):
+        trainer.train_step()
+    weights = group.gather(lambda: [p.detach() for p in model.parameters()])
+    assert all(a.equal(b) for a, b in zip(*weights, strict=True))
+
+    # all see the greatest, and the first one's work
+    assert group.greatest(lambda: (group.rank, -group.rank))() == [1, 0]
+    assert group.from_first(lambda: group.rank) == 0
+
+    # a bound of few draws has a standard error, also if they are shared out
+    trainer.training.num_bound_draws = 2
+    assert all(e.standard_error > 0 for e in trainer.validator.bounds(trainer.averaged).values())
+
+    # the samples are those of one process
+    together = trainer.validator.draw(whole.averaged)
+    assert (together.packed == whole.validator.draw(whole.averaged).packed).all()
+    print("all is well")
+"""
+
+
+def test_gradients_weights_and_samples(tmp_path):
+    run_dir = make_run(tmp_path / "run")
+    (tmp_path / "script.py").write_text(SCRIPT)
+    code, out, err = finish(torchrun(tmp_path / "script.py", run_dir))
+    assert (code, out) == (0, "all is well\n" * 2), err
+
+
+def test_one_results_folder_and_resuming_with_another_number(tmp_path):
+    run_dir = make_run(tmp_path / "run")
+    code, out, err = finish(torchrun("train.py", run_dir))
+    assert code == 0, err
+    assert "Warning" not in err
+    (folder,) = (run_dir / "results").iterdir()
+    assert out == f"{folder}\n"
+    results = results_of(run_dir)
+    assert results["status"] == "finished"
+    assert len(results["losses"]) == 6
+    assert results["validated_epochs"] == [0, 3, 6]
+    assert sum(results["proportions"][k][-1] for k in ("train", "val", "other")) == pytest.approx(1)
+    assert (folder / "loss_curve.png").stat().st_size > 1000
+    more = [sys.executable, "train.py", run_dir, "--resume", "--set", "training.epochs=9"]
+    done = subprocess.run(more, cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, f"{folder}\n"), done.stderr
+    assert results_of(run_dir)["validated_epochs"] == [0, 3, 6, 9]
+
+
+def test_generate_prints_what_one_process_would(tmp_path):
+    checkpoint = ROOT / "tests" / "data" / "checkpoint_format_1.pt"
+    ask = ["generate.py", checkpoint, 23, "--batch-size", 4, "--trust-code", "--seed", 5]
+    alone = subprocess.run(
+        [sys.executable, *map(str, ask)], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert finish(torchrun(*ask))[:2] == (0, alone.stdout)
+    code, out, _ = finish(torchrun(*ask, "--output", tmp_path / "out.txt"))
+    assert (code, out) == (0, "")
+    assert (tmp_path / "out.txt").read_text() == alone.stdout
+
+
+THREADS = """
+import os, sys
+import generate
+from bernoulli_diffusion.system.command_line import run
+
+code = run(generate.main)
+tasks = "/proc/self/task"
+print([open(f"{tasks}/{t}/comm").read().strip() for t in os.listdir(tasks)], file=sys.stderr)
+sys.exit(code)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="lists threads by /proc")
+def test_nothing_is_left_of_the_group_when_the_program_ends(tmp_path):
+    """A group that was alive at the end aborted one run in five."""
+    (tmp_path / "script.py").write_text(THREADS)
+    checkpoint = ROOT / "tests" / "data" / "checkpoint_format_1.pt"
+    code, _, err = finish(torchrun(tmp_path / "script.py", checkpoint, 3, "--trust-code"))
+    assert code == 0, err
+    assert err.count("['python") == 2
+    assert "gloo" not in err
+
+
+def test_a_reader_that_has_seen_enough_ends_all_quietly(tmp_path):
+    checkpoint = ROOT / "tests" / "data" / "checkpoint_format_1.pt"
+    process = torchrun(
+        "generate.py", checkpoint, 200_000, "--steps", 1, "--batch-size", 5000, "--trust-code"
+    )
+    assert process.stdout.readline()
+    process.stdout.close()
+    assert process.wait(timeout=120) == 0
+    assert "Error" not in process.stderr.read()
+
+
+FULL = """
+from bernoulli_diffusion.reverse_model import ReverseModel as Default
+import os
+
+class ReverseModel(Default):
+    def forward(self, x_t, t):
+        self.calls = getattr(self, "calls", 0) + self.training
+        if os.environ["RANK"] == "1" and self.calls > 20:
+            raise OSError(28, "No space left on device", "/some/file")
+        return super().forward(x_t, t)
+"""
+
+
+def test_the_process_that_failed_says_why(tmp_path):
+    run_dir = make_run(tmp_path / "run")
+    (run_dir / "reverse_model.py").write_text(FULL)
+    code, _, err = finish(torchrun("train.py", run_dir))
+    assert code != 0
+    assert "error: process 1: /some/file: No space left on device" in err
+    assert results_of(run_dir)["status"].startswith("failed: ")
+
+
+def test_a_signal_reaches_all_and_the_run_goes_on(tmp_path):
+    config = CONFIG.replace("epochs: 6", "epochs: 100000")
+    run_dir = make_run(tmp_path / "run", config)
+    process = torchrun("train.py", run_dir)
+    deadline = time.monotonic() + 90
+    while not list(run_dir.glob("results/*/checkpoints/model_epoch_*")):
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    _, out, err = finish(process)
+    assert "are saved; go on with:" in err
+    (folder,) = (run_dir / "results").iterdir()
+    assert out == f"{folder}\n"
+    assert results_of(run_dir)["status"] == "stopped by SIGTERM"
+    epochs = len(results_of(run_dir)["losses"]) + 3
+    code, _, err = finish(
+        torchrun("train.py", run_dir, "--resume", "--set", f"training.epochs={epochs}")
+    )
+    assert code == 0, err
+    assert len(results_of(run_dir)["losses"]) == epochs
+
+
+NAN = """
+import torch
+from torch import nn
+
+class ReverseModel(nn.Module):
+    def __init__(self, sequence_length, T):
+        super().__init__()
+        self.linear = nn.Linear(sequence_length, sequence_length)
+        self.calls = 0
+
+    def forward(self, x_t, t):
+        self.calls += self.training
+        return self.linear(x_t) * (float("nan") if self.calls > 12 else 1)
+"""
+
+
+@pytest.mark.parametrize(
+    ("change", "network", "message"),
+    [
+        ("batch_size: 1", None, "error: data.batch_size: 1 strings cannot be shared"),
+        ("batch_size: 5", NAN, "try a smaller training.lr"),
+    ],
+)
+def test_errors_are_told_once_and_nobody_hangs(tmp_path, change, network, message):
+    config = CONFIG.replace("batch_size: 5", change)
+    if network:
+        config = config.replace(", reverse_model: {width: 16, num_blocks: 1}", "")
+    run_dir = make_run(tmp_path / "run", config)
+    if network:
+        (run_dir / "reverse_model.py").write_text(network)
+    code, out, err = finish(torchrun("train.py", run_dir))
+    told = [line for line in err.splitlines() if line.startswith("error:")]
+    assert code != 0
+    assert out == ""
+    assert len(told) == 1, err
+    assert message in told[0]

@@ -1,0 +1,529 @@
+"""A run that is stopped and resumed ends as if nothing had happened, to the last bit."""
+
+import json
+import math
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from processes import (
+    CONFIG,
+    PHASES,
+    ROOT,
+    Command,
+    assert_identical,
+    make_run,
+    only_results_dir,
+    outcome,
+    strike,
+    without_timings,
+)
+
+from bernoulli_diffusion.likelihood import Estimate
+from bernoulli_diffusion.system.errors import RunError, UserError
+from bernoulli_diffusion.system.files import lock
+from bernoulli_diffusion.system.interrupt import Interrupt, Interrupted, ending_at_once
+from bernoulli_diffusion.training import checkpoint
+from bernoulli_diffusion.training.resume import find_results_dir, resume
+from bernoulli_diffusion.training.run_folder import read_run_folder
+from bernoulli_diffusion.training.trainer import Trainer
+
+CPU = torch.device("cpu")
+
+
+# ------------------------------------------------------------------------- in processes of their own
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory) -> dict:
+    folder = tmp_path_factory.mktemp("undisturbed")
+    run_dir = make_run(folder / "run")
+    command = Command(folder, "train.py", run_dir, "--device", "cpu")
+    assert command.wait() == 0, command.stderr
+    return outcome(only_results_dir(run_dir))
+
+
+def stop_and_resume(folder: Path, *blow) -> tuple[Command, Command]:
+    """Strike a run with a signal, then resume it in its results folder."""
+    run_dir = make_run(folder / "run")
+    stopped = Command(
+        folder / "1", "train.py", run_dir, "--device", "cpu", prepare=strike, given=blow
+    )
+    stopped.wait()
+    resumed = Command(folder / "2", "train.py", run_dir, "--resume", "--device", "cpu")
+    resumed.wait()
+    return stopped, resumed
+
+
+@pytest.mark.parametrize(
+    ("letter", "times", "number"), [("v", 2, signal.SIGTERM), ("f", 1, signal.SIGINT)]
+)
+def test_a_signal(tmp_path, undisturbed, letter, times, number):
+    stopped, resumed = stop_and_resume(tmp_path, letter, times, number)
+    assert stopped.wait() == 128 + number, stopped.stderr
+    run_dir = tmp_path / "run"
+    results_dir = only_results_dir(run_dir)
+    assert stopped.stdout == f"{results_dir}\n"
+    assert f"python train.py {run_dir} --resume" in stopped.stderr
+    assert (resumed.wait(), resumed.stdout) == (0, f"{results_dir}\n"), resumed.stderr
+    assert_identical(outcome(results_dir), undisturbed)
+
+
+def test_a_second_signal_leaves_at_once(tmp_path, undisturbed):
+    stopped, resumed = stop_and_resume(tmp_path, "t", 14, signal.SIGINT, 0.0, 2)
+    assert (stopped.wait(), stopped.stdout) == (130, "")
+    assert resumed.wait() == 0, resumed.stderr
+    assert_identical(outcome(only_results_dir(tmp_path / "run")), undisturbed)
+
+
+@pytest.mark.parametrize(("letter", "times", "delay"), [("s", 4, 0.002), ("d", 1, 0.1)])
+def test_a_sudden_death(tmp_path, undisturbed, letter, times, delay):
+    stopped, resumed = stop_and_resume(tmp_path, letter, times, signal.SIGKILL, delay)
+    assert stopped.wait() == -signal.SIGKILL
+    assert resumed.wait() == 0, resumed.stderr
+    assert_identical(outcome(only_results_dir(tmp_path / "run")), undisturbed)
+
+
+# ------------------------------------------------------------------------- in this process
+
+
+@pytest.fixture(autouse=True)
+def without_pictures(monkeypatch):
+    take_out_pictures(monkeypatch)
+
+
+def take_out_pictures(monkeypatch) -> None:
+    monkeypatch.setattr(Trainer, "draw_progress", lambda _: None)
+    monkeypatch.setattr(Trainer, "draw_reverse_process", lambda *_: None)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> dict:
+    """The last state of a run that nobody stopped."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        take_out_pictures(monkeypatch)
+        trainer = start(make_run(tmp_path_factory.mktemp("whole") / "run"))
+        trainer.train()
+    return last_state(trainer)
+
+
+@pytest.fixture
+def run_dir(tmp_path):
+    return make_run(tmp_path / "run")
+
+
+def start(run_dir: Path, *overrides: str) -> Trainer:
+    return Trainer(read_run_folder(run_dir, overrides), CPU, quiet=True)
+
+
+def go_on(run_dir: Path, *overrides: str, results_dir=None, trust_code=False) -> Trainer:
+    command = "python train.py X --resume --trust-code"
+    return resume(
+        run_dir,
+        results_dir,
+        overrides,
+        CPU,
+        quiet=True,
+        trust_code=trust_code,
+        command=command,
+    )
+
+
+def stop_at(monkeypatch, step: int) -> None:
+    """SIGINT before that step."""
+    train_step = Trainer.train_step
+
+    def with_signal(trainer: Trainer) -> None:
+        if trainer.step == step:
+            signal.raise_signal(signal.SIGINT)
+        train_step(trainer)
+
+    monkeypatch.setattr(Trainer, "train_step", with_signal)
+
+
+def stopped(run_dir: Path, monkeypatch, step: int, *overrides: str) -> Path:
+    """The results folder of a run that was stopped during a step."""
+    with monkeypatch.context() as patch:
+        stop_at(patch, step)
+        with pytest.raises(Interrupted):
+            start(run_dir, *overrides).train()
+    return find_results_dir(run_dir)
+
+
+def names(results_dir: Path) -> set[str]:
+    return {path.name for path in (results_dir / "checkpoints").iterdir()}
+
+
+def last_state(trainer: Trainer) -> dict:
+    results = json.loads((trainer.results_dir / "results.json").read_text())
+    return without_timings({**trainer.state(), "results": results})
+
+
+@pytest.mark.parametrize("step", [0, 3, 4, 17, 23])
+def test_stopped_at_any_step(whole, run_dir, monkeypatch, step):
+    stopped(run_dir, monkeypatch, step)
+    resumed = go_on(run_dir)
+    assert resumed.step == step + 1
+    resumed.train()
+    assert_identical(last_state(resumed), whole)
+
+
+@pytest.mark.parametrize(("letter", "times"), [("t", 2), ("v", 1), ("v", 5), ("g", 1), ("g", 3)])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_in_each_phase(whole, run_dir, monkeypatch, letter, times, number):
+    with monkeypatch.context() as patch:
+        for owner, name in PHASES.values():  # so that they are put back
+            patch.setattr(owner, name, getattr(owner, name))
+        strike(letter, times, number)
+        with pytest.raises(Interrupted) as caught:
+            start(run_dir).train()
+    assert caught.value.exit_code == 128 + number
+    results_dir = find_results_dir(run_dir)
+    status = json.loads((results_dir / "results.json").read_text())["status"]
+    assert status == f"stopped by {signal.Signals(number).name}"
+    resumed = go_on(run_dir)
+    resumed.train()
+    assert_identical(last_state(resumed), whole)
+
+
+def test_a_signal_while_the_last_files_are_written(run_dir, monkeypatch):
+    """Comes too late: the run is finished."""
+    monkeypatch.setattr(Trainer, "draw_progress", lambda _: signal.raise_signal(signal.SIGTERM))
+    trainer = start(run_dir)
+    trainer.train()
+    assert trainer.results["status"] == "finished"
+
+
+def test_the_training_stream_does_not_notice_validations(run_dir):
+    often, never = (start(run_dir, f"training.validate_every_n_epochs={n}") for n in (1, 6))
+    often.train(), never.train()
+    assert_identical(dict(often.state()["weights"]), dict(never.state()["weights"]))
+
+
+def test_a_finished_run_has_nothing_left(run_dir):
+    start(run_dir).train()
+    resumed = go_on(run_dir)
+    assert resumed.is_finished
+    assert resumed.results["status"] == "finished"
+
+
+def test_more_epochs(run_dir):
+    constant = "training.lr_schedule=constant", "training.validate_every_n_epochs=1"
+    whole = start(run_dir, *constant)
+    whole.train()
+    start(run_dir, *constant, "training.epochs=2").train()
+    resumed = go_on(run_dir, "training.epochs=6")
+    assert not resumed.is_finished
+    resumed.train()
+    assert_identical(last_state(resumed), last_state(whole))
+
+
+def test_killed_between_the_last_checkpoint_and_results_json(whole, run_dir, monkeypatch):
+    with monkeypatch.context() as patch:
+
+        def die(_):
+            raise KeyboardInterrupt
+
+        patch.setattr(Trainer, "draw_progress", die)
+        patch.setattr("bernoulli_diffusion.training.trainer.DRAW_SHARE", math.inf)
+        with pytest.raises(KeyboardInterrupt):
+            start(run_dir).train()
+    resumed = go_on(run_dir)
+    assert not resumed.is_finished
+    resumed.train()
+    assert_identical(last_state(resumed), whole)
+
+
+def test_the_newest_unfinished_run_is_resumed(run_dir, monkeypatch):
+    first = stopped(run_dir, monkeypatch, 5)
+    second = stopped(run_dir, monkeypatch, 6)
+    start(run_dir).train()
+    assert find_results_dir(run_dir) == second
+    assert go_on(run_dir, results_dir=first).step == 6
+    (second / "results.json").write_text("[" * 100_000)  # is no news from a finished run
+    assert find_results_dir(run_dir) == second
+
+
+def test_nothing_to_resume(run_dir):
+    with pytest.raises(UserError, match="start one without --resume"):
+        go_on(run_dir)
+    with pytest.raises(UserError, match="no checkpoint to resume from"):
+        go_on(run_dir, results_dir=run_dir / "results" / "x")
+    with pytest.raises(UserError, match="no such folder"):
+        go_on(run_dir / "x")
+
+
+def test_conflicting_options(run_dir, monkeypatch):
+    stopped(run_dir, monkeypatch, 5)
+    with pytest.raises(UserError) as caught:
+        go_on(run_dir, "training.lr=0.5", "data.batch_size=2", "training.max_minutes=9")
+    lines = str(caught.value).split("\n")
+    assert [line.split(":")[0] for line in lines] == ["training.lr", "data.batch_size"]
+    assert all("leave this option out" in line for line in lines)
+    assert go_on(run_dir, "training.lr=0.001").step == 6  # what it was anyway
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "what"),
+    [
+        ("train.txt", "01010101\n" * 16, "changed"),
+        ("train.txt", "0101\n" * 99, "changed"),
+        ("val.txt", "11111111\n", "changed"),
+        ("val.txt", None, "gone"),
+    ],
+)
+def test_changed_data(run_dir, monkeypatch, name, text, what):
+    stopped(run_dir, monkeypatch, 5)
+    if text is None:
+        (run_dir / name).unlink()
+    else:
+        if len(text.split()[0]) != 8:
+            (run_dir / "val.txt").unlink()
+        (run_dir / name).write_text(text)
+    with pytest.raises(UserError, match=rf"{name}: {what} since .*; put the old file back"):
+        go_on(run_dir)
+
+
+def test_data_that_appeared(run_dir, monkeypatch):
+    val = (run_dir / "val.txt").read_text()
+    (run_dir / "val.txt").unlink()
+    stopped(run_dir, monkeypatch, 5)
+    (run_dir / "val.txt").write_text(val)
+    with pytest.raises(UserError, match=r"val.txt: appeared since"):
+        go_on(run_dir)
+
+
+def test_a_changed_network(whole, run_dir, monkeypatch):
+    stopped(run_dir, monkeypatch, 5)
+    trained_with = read_run_folder(run_dir).source
+    edited = trained_with.text + "\nraise SystemExit\n"
+    (run_dir / "reverse_model.py").write_text(edited)
+    # the run was trained with the package's file, which is still there
+    assert go_on(run_dir).step == 6
+    monkeypatch.setattr(
+        "bernoulli_diffusion.training.network.PACKAGE_FILE", run_dir / "reverse_model.py"
+    )
+    with pytest.raises(UserError) as caught:
+        go_on(run_dir)
+    live = read_run_folder(run_dir).source
+    for expected in (
+        trained_with.sha256[:16],
+        live.sha256[:16],
+        ": python train.py X --resume --trust-code",
+    ):
+        assert expected in str(caught.value)
+    resumed = go_on(run_dir, trust_code=True)
+    resumed.train()
+    assert_identical(last_state(resumed), whole)
+
+
+def test_checkpoints_in_the_middle_of_an_epoch(whole, run_dir, monkeypatch):
+    always = "training.save_every_minutes=0.0000001"
+    with monkeypatch.context() as patch:
+
+        def die(trainer: Trainer) -> None:
+            if trainer.step == 6:
+                raise KeyboardInterrupt
+
+        patch.setattr(Trainer, "train_step", lambda t: (die(t), train_step(t)))
+        with pytest.raises(KeyboardInterrupt):
+            start(run_dir, always).train()
+    results_dir = find_results_dir(run_dir)
+    assert names(results_dir) == {
+        "model_epoch_0.pt",
+        "model_epoch_1.pt",
+        "model_epoch_1_step_6.pt",
+    }
+    resumed = go_on(run_dir)
+    assert resumed.step == 6
+    resumed.train()
+    kept = {f"model_epoch_{n}.pt" for n in (4, 5, 6)}
+    assert names(results_dir) == kept | {"model_best.pt"}
+    state = last_state(resumed)
+    state["config"] = whole["config"]  # save_every_minutes
+    assert_identical(state, whole)
+
+
+train_step = Trainer.train_step
+
+
+@pytest.mark.parametrize(("keep", "epochs"), [("1", [6]), ("null", [1, 2, 3, 4, 5, 6])])
+def test_keep_checkpoints_after_a_stop(run_dir, monkeypatch, keep, epochs):
+    results_dir = stopped(run_dir, monkeypatch, 10, f"training.keep_checkpoints={keep}")
+    go_on(run_dir).train()
+    expected = {f"model_epoch_{n}.pt" for n in epochs} | {"model_best.pt"}
+    assert names(results_dir) == expected
+
+
+def test_stray_temporary_files(run_dir, monkeypatch):
+    results_dir = stopped(run_dir, monkeypatch, 5)
+    stray = [
+        results_dir / ".tmp-results.json-0123",
+        results_dir / "checkpoints" / ".tmp-model_epoch_9.pt-0123",
+    ]
+    for path in stray:
+        path.write_bytes(b"half a file")
+    go_on(run_dir).train()
+    assert not any(path.exists() for path in stray)
+
+
+def test_a_checkpoint_that_vanishes_ends_nothing(run_dir, monkeypatch):
+    by_age = checkpoint.by_age
+    gone = Path("nowhere/model_epoch_0_step_1.pt")
+    monkeypatch.setattr(checkpoint, "by_age", lambda folder: [gone, *by_age(folder)])
+    start(run_dir).train()
+
+
+def test_two_processes_in_one_results_folder(run_dir, monkeypatch):
+    results_dir = stopped(run_dir, monkeypatch, 5)
+    before = sorted(p.stat().st_mtime_ns for p in results_dir.rglob("*"))
+    with lock(results_dir), pytest.raises(RunError, match="another process is training there"):
+        go_on(run_dir).train()
+    assert sorted(p.stat().st_mtime_ns for p in results_dir.rglob("*")) == before
+    go_on(run_dir).train()
+
+
+def test_a_loss_that_diverges_when_the_run_is_stopped(run_dir, monkeypatch):
+    """It is told, and no checkpoint is written."""
+    trainer = start(run_dir)
+
+    def diverge() -> None:
+        train_step(trainer)
+        trainer._pending[-1] *= math.nan
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(trainer, "train_step", diverge)
+    with pytest.raises(RunError, match="step 1: loss nan"):
+        trainer.train()
+    status = json.loads((trainer.results_dir / "results.json").read_text())["status"]
+    assert status.startswith("failed: step 1")
+    assert names(trainer.results_dir) == set()
+
+
+def test_an_infinite_bound_ends_the_run(run_dir, monkeypatch):
+    monkeypatch.setattr(
+        "bernoulli_diffusion.training.validator.estimate_bound",
+        lambda *_: Estimate(8.0, math.inf),
+    )
+    trainer = start(run_dir)
+    with pytest.raises(RunError, match="the bound on train"):
+        trainer.train()
+    text = (trainer.results_dir / "results.json").read_text()
+    json.loads(text, parse_constant=pytest.fail)
+
+
+def test_handlers_are_put_back():
+    before = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
+    with Interrupt() as interrupt:
+        interrupt.poll()
+        signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(Interrupted) as caught:
+            interrupt.poll()
+    assert caught.value.exit_code == 143
+    assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_while_modules_are_imported_signals_have_their_default_effect():
+    before = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
+    with ending_at_once():
+        assert {signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)} == {signal.SIG_DFL}
+    assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+WATCH = """
+import runpy, signal, sys
+
+class Watch:
+    def find_spec(name, path, target=None):
+        if name in ("torch", "numpy"):
+            handlers = {signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
+            print(name, handlers == {signal.SIG_DFL})
+
+sys.meta_path.insert(0, Watch)
+sys.argv[:] = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize(
+    "command",
+    [("train.py", "nowhere"), ("generate.py", "nowhere", "1")],
+    ids=lambda command: command[0],
+)
+def test_the_commands_import_so(command):
+    done = subprocess.run(
+        [sys.executable, "-c", WATCH, *command], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 2, done.stderr
+    assert sorted(done.stdout.splitlines()) == ["numpy True", "torch True"]
+
+
+def test_other_faults_are_noted_in_the_results(tmp_path, monkeypatch):
+    trainer = start(make_run(tmp_path / "run"))
+
+    def fail():
+        raise RuntimeError("shapes do not match")
+
+    monkeypatch.setattr(trainer, "train_step", fail)
+    with pytest.raises(RuntimeError):
+        trainer.train()
+    results = json.loads((trainer.results_dir / "results.json").read_text())
+    assert results["status"] == "failed: shapes do not match"
+
+
+def test_a_process_on_its_way_out_hears_no_second_signal():
+    """torchrun passes on a signal to processes that may have learnt of it from another one already."""
+    before = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        with pytest.raises(Interrupted), Interrupt(has_parent=True):
+            raise Interrupted(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGINT)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def test_the_config_is_the_kept_one(run_dir, monkeypatch):
+    stopped(run_dir, monkeypatch, 5)
+    (run_dir / "config.yaml").write_text(CONFIG.replace("epochs: 6", "epochs: 1"))
+    assert go_on(run_dir).training.epochs == 6
+
+
+SHARED = """\
+from torch import nn
+
+class ReverseModel(nn.Module):
+    def __init__(self, sequence_length, T):
+        super().__init__()
+        self.first, self.second = (nn.Linear(sequence_length, sequence_length) for _ in range(2))
+        self.second.weight = self.first.weight
+
+    def forward(self, x_t, t):
+        return self.second(self.first(x_t))
+"""
+
+
+def test_a_network_with_shared_weights(run_dir, monkeypatch):
+    """Makes more parameters than there are weights in its checkpoint, which is no reason to refuse."""
+    (run_dir / "reverse_model.py").write_text(SHARED)
+    (run_dir / "config.yaml").write_text(
+        CONFIG.replace("{width: 8, num_blocks: 1, dropout: 0.1}", "{}")
+    )
+    stopped(run_dir, monkeypatch, 5)
+    go_on(run_dir).train()
+    path = find_results_dir(run_dir) / "checkpoints" / "model_best.pt"
+    checkpoint.restore(checkpoint.load(path), path)
+
+
+def test_a_damaged_last_checkpoint_names_the_one_before(run_dir):
+    results_dir = start(run_dir).train()
+    before, last = checkpoint.by_age(results_dir / "checkpoints")[-2:]
+    last.write_bytes(last.read_bytes()[:-100])
+    with pytest.raises(UserError, match=f"remove it to go on from {before}"):
+        go_on(run_dir)
+    last.unlink()
+    assert go_on(run_dir).step > 0
