@@ -1,0 +1,76 @@
+"""From a table to its Encoding: every column's type is found, or taken from what was asked for."""
+
+import difflib
+from dataclasses import replace
+
+import numpy as np
+
+from ..errors import UserError, printable
+from .columns import find
+from .description import Wish
+from .encoding import Encoding
+from .reading import Table, Values
+from .rules import find_determined
+
+
+def plan(table: Table, train: np.ndarray, wishes: dict[str, Wish] | None = None) -> Encoding:
+    """The Encoding of a table.
+
+    train: (N,) bool, the rows from which frequencies and bins are taken; levels come from all rows.
+    Raises UserError if a wish names no column, or cannot be fulfilled, or nothing is left.
+    """
+    wishes = wishes or {}
+    for name in wishes:
+        if name not in table.columns:
+            close = difflib.get_close_matches(name, table.columns, 1)
+            hint = f"did you mean {close[0]!r}?" if close else f"there are {_names(table)}"
+            raise UserError(f"there is no column {printable(name)!r}; {hint}")
+    columns, keep = {}, set()
+    for number, (name, values) in enumerate(table.columns.items()):
+        wish = wishes.get(name, Wish())
+        is_asked = wish.type not in (None, "determined", "constant", "row number")
+        columns[name] = find(
+            name,
+            values,
+            train,
+            wanted=wish.type if is_asked else None,
+            levels=wish.levels,
+            bins=wish.bins,
+            gaps=wish.gaps,
+            is_first=number == 0,
+        )
+        if is_asked:
+            keep.add(name)
+    find_determined(columns, table.columns, keep)
+    encoding = Encoding(list(columns.values()), table.form)
+    if encoding.length == 0:
+        raise UserError(
+            "no column is left to learn from; keep one with --as NAME=category or NAME=number: "
+            + "; ".join(f"{c.name}: {c.reason}" for c in columns.values())[:400]
+        )
+    return encoding
+
+
+def _names(table: Table) -> str:
+    return ", ".join(map(printable, table.columns))[:300]
+
+
+def joined(tables: list[Table]) -> Table:
+    """The rows of several tables with the same columns, one below the other. Raises UserError."""
+    first = tables[0]
+    columns = {}
+    for name, values in first.columns.items():
+        texts = dict.fromkeys(values.texts)
+        for table in tables[1:]:
+            if name not in table.columns:
+                raise UserError(f"the column {printable(name)!r} is not in all of the files")
+            texts |= dict.fromkeys(table.columns[name].texts)
+        place = {t: i for i, t in enumerate(texts)}
+        codes = []
+        for table in tables:
+            part = table.columns[name]
+            codes.append(np.array([*(place[t] for t in part.texts), -1], np.int64)[part.codes])
+        columns[name] = Values(
+            list(texts), np.concatenate(codes), values.dtype, values.missing_text
+        )
+    return replace(first, columns=columns)

@@ -1,0 +1,75 @@
+"""Records -> CSV, Parquet or a NumPy array, in the table's own columns, order and types."""
+
+import csv
+import io
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import UserError
+from .encoding import Encoding
+from .reading import Values
+
+FORMS = {".csv": "text", ".tsv": "text", ".txt": "text", ".parquet": "parquet", ".npy": "array"}
+
+
+def form_of(path: Path | None) -> str:
+    """text, parquet or array, by the name of the file; text for standard output."""
+    return "text" if path is None else FORMS.get(path.suffix.lower(), "text")
+
+
+def to_text(columns: dict[str, Values], form: dict, with_names: bool, separator: str = "") -> bytes:
+    """Records as separated values, as the table's own file was written.
+
+    with_names: put the names first, if the table has any.
+    """
+    stream = io.StringIO()
+    separator = separator or form.get("separator", ",")
+    writer = csv.writer(stream, delimiter=separator, lineterminator="\n")
+    if with_names and form.get("header", True):
+        writer.writerow(columns)
+    cells = [
+        np.array([*values.texts, values.missing_text], object)[values.codes]
+        for values in columns.values()
+    ]
+    writer.writerows(zip(*cells, strict=True))
+    return stream.getvalue().encode("utf-8", "surrogateescape")
+
+
+def to_frame(columns: dict[str, Values], encoding: Encoding):
+    """A DataFrame. Needs pandas."""
+    from . import frames
+
+    names = encoding.form.get("names")
+    if names and len(names) != len(columns):  # some were left out
+        place = {c.name: n for c, n in zip(encoding.columns, names, strict=True)}
+        names = [place[n] for n in columns]
+    return frames.to_frame({n: (v.texts, v.codes, v.dtype) for n, v in columns.items()}, names)
+
+
+def to_parquet(columns: dict[str, Values], encoding: Encoding, stream) -> None:
+    """Needs pandas with pyarrow."""
+    frame = to_frame(columns, encoding)
+    frame.columns = [str(n) for n in frame.columns]
+    try:
+        frame.to_parquet(stream, index=False)
+    except ImportError:
+        raise UserError("Parquet needs pyarrow: pip install pyarrow; or write a .csv") from None
+
+
+def to_array(columns: dict[str, Values], encoding: Encoding) -> np.ndarray:
+    """(N, columns) of the array's own type. Raises UserError if a column is not of numbers."""
+    dtype = np.dtype(encoding.form.get("dtype", "float64"))
+    made = []
+    for name, values in columns.items():
+        try:
+            numbers = [float(t == "True") if dtype.kind == "b" else float(t) for t in values.texts]
+        except ValueError:
+            if dtype.kind in "US":
+                made.append(np.array([*values.texts, ""])[values.codes])
+                continue
+            raise UserError(f"{name}: not a column of numbers; write a .csv or .parquet") from None
+        if (values.codes < 0).any() and dtype.kind in "biu":
+            dtype = np.dtype("float64")
+        made.append(np.array([*numbers, np.nan])[values.codes])
+    return np.stack(made, axis=1).astype(dtype)
