@@ -40,7 +40,8 @@ SYNONYMS = {
     "drop": "left out",
     "leave out": "left out",
 }
-LEVELS = 40  # different numbers that are each kept; more go into that many bins
+LEVELS = 64  # different numbers that are each kept
+BINS = 40  # of more
 CATEGORIES = 100  # levels of a category that are each kept; the rarest others share one code
 POOL = 500  # different numbers that a bin keeps, evenly spread
 FEW_ROWS = 30  # with fewer, that all values differ says nothing
@@ -216,7 +217,9 @@ def _number(text: str, spelling: str) -> float | None:
 def _timestamp(text: str, form: str) -> float | None:
     """Seconds since 1970 (of a time of day: since midnight)."""
     try:
-        moment = datetime.fromisoformat(text) if form == "iso" else datetime.strptime(text.strip(), form)
+        moment = (
+            datetime.fromisoformat(text) if form == "iso" else datetime.strptime(text.strip(), form)
+        )
     except ValueError:
         return None
     if "%Y" not in form and form != "iso":
@@ -314,7 +317,7 @@ def find(
     counts = np.bincount(values.codes[train & (values.codes >= 0)], minlength=k)
     if wanted in ("whole number", "number", "date"):
         x, column.spelling = numbers if wanted != "date" else dates
-        _keep_numbers(column, values.texts, np.array(x), counts, bins or LEVELS)
+        _keep_numbers(column, values.texts, np.array(x), counts, bins)
         column.reason = column.reason or f"{k:,} different values"
     else:
         _keep_levels(column, values, counts, levels, numbers)
@@ -404,15 +407,15 @@ def _keep_levels(column: Column, values: Values, counts: np.ndarray, levels, num
 
 
 def _keep_numbers(
-    column: Column, texts: list[str], x: np.ndarray, counts: np.ndarray, most: int
+    column: Column, texts: list[str], x: np.ndarray, counts: np.ndarray, bins: int | None
 ) -> None:
     """Each number a code, or bins with equally many training rows; a number's spellings together."""
     order = np.argsort(x, kind="stable")
     different = np.unique(x)
-    if len(different) <= most:
+    if len(different) <= (bins or LEVELS):
         edges = different
     else:
-        edges = _bin_edges(x[order], counts[order], most)
+        edges = _bin_edges(x[order], counts[order], bins or BINS)
         column.reason += f"; in {len(edges)} bins"
     code = np.maximum(np.searchsorted(edges, x[order], "right") - 1, 0)
     pools: list[list[str]] = [[] for _ in edges]
@@ -445,7 +448,7 @@ def _bin_edges(x: np.ndarray, counts: np.ndarray, most: int) -> np.ndarray:
     heavy = np.zeros(len(x), bool)
     while True:
         room = max(1, most - int(heavy.sum()))
-        now = heavy | (counts >= counts[~heavy].sum() / room)
+        now = heavy | (counts >= 2 * counts[~heavy].sum() / room)
         if (now == heavy).all() or now.sum() >= most - 1:
             break
         heavy = now

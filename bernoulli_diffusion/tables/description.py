@@ -20,7 +20,7 @@ HEAD = """\
 #   {command}
 # type: yes/no | category | ordered (levels: in their order) | whole number | number | date | left out
 # missing: a value (the model learns when there is none) | unknown (gaps are no data)
-# bins: at most so many for numbers; {levels} are as many different ones as are each kept
+# bins: at most so many for numbers (up to {levels} different ones are each kept)
 """
 
 

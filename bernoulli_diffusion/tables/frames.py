@@ -114,7 +114,7 @@ def to_series(texts: list[str], codes: np.ndarray, dtype: str):
         return pandas.Series([None] * len(codes), dtype=as_dtype)
     made = different.iloc[np.where(gaps, 0, codes)].reset_index(drop=True)
     if gaps.any():
-        if made.dtype.kind in "iub" and "[" not in dtype and dtype[0].islower():
+        if isinstance(made.dtype, np.dtype) and made.dtype.kind in "iub":
             made = made.astype("object")  # a gap where there was none: no such type has room for it
         made[gaps] = None
     return made

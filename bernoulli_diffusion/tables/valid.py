@@ -1,0 +1,73 @@
+"""Records that are valid: the bits of a column are drawn together, as one of its codes.
+
+The network speaks of single bits. A perfect one knows P(x_0,i = 1 | x_t) exactly, and then the
+probabilities of a column's codes too: of one-hot bits they are those of its bits, of a thermometer
+the differences of neighbours, for bit i says that the code is above i. So a code can be drawn whole,
+and no record is invalid.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..diffusion import Diffusion
+from .encoding import Encoding
+
+
+class Groups:
+    """The bits of each column, as index tensors for all columns at once.
+
+    G columns with bits, of at most K codes each; L bits.
+    """
+
+    def __init__(self, encoding: Encoding, device: torch.device | str = "cpu"):
+        L, G = encoding.length, len(encoding.coded)
+        K = max(c.num_codes for c in encoding.coded)
+        zero, one = L, L + 1  # places behind the bits, where a 0 and a 1 stand
+        plus, minus, gap = (np.full((G, K), zero) for _ in range(3))
+        patterns, group_of_bit = np.zeros((L, K), np.uint8), np.zeros(L, np.int64)
+        for g, (column, place) in enumerate(zip(encoding.coded, encoding.slices, strict=True)):
+            k, first = len(column.texts), place.start
+            if column.is_one_hot:
+                plus[g, :k] = first + np.arange(k)
+            else:
+                plus[g, 0] = one
+                plus[g, 1:k] = minus[g, : k - 1] = first + np.arange(k - 1)
+                if column.has_missing_code:
+                    gap[g, 0] = place.stop - 1
+            if column.has_missing_code:
+                plus[g, k] = place.stop - 1
+            patterns[place, : column.num_codes] = column.patterns().T
+            group_of_bit[place] = g
+        self.plus, self.minus, self.gap = (
+            torch.from_numpy(i).to(device) for i in (plus, minus, gap)
+        )
+        self.patterns = torch.from_numpy(patterns).to(device).float()
+        self.group_of_bit = torch.from_numpy(group_of_bit).to(device)
+        self.bit = torch.arange(L, device=device)
+        exists = plus != zero
+        self.exists = torch.from_numpy(exists).to(device)  # (G, K) bool
+
+    def probabilities(self, p: Tensor) -> Tensor:
+        """P(code) of each column from those of its bits. p: (B, L). Returns (B, G, K), each sums to 1."""
+        p = torch.cat([p, p.new_zeros(len(p), 1), p.new_ones(len(p), 1)], dim=1)
+        codes = p[:, self.plus] - p[:, self.minus] - p[:, self.gap]
+        codes = codes.clamp_min_(1e-9) * self.exists  # a network's differences may be below 0
+        return codes / codes.sum(dim=2, keepdim=True)
+
+    def draw(self, probability: Tensor, u: Tensor) -> Tensor:
+        """A code of each column. probability: (B, G, K), need not add up to 1; u: (B, G). (B, G)."""
+        ends = probability.cumsum(dim=2)
+        codes = (ends < u[:, :, None] * ends[:, :, -1:]).sum(dim=2)
+        # rounding must not end on a code that cannot be
+        possible = (probability > 0) * torch.arange(ends.shape[2], device=u.device)
+        return torch.minimum(codes, possible.amax(dim=2))
+
+    def bits(self, codes: Tensor) -> Tensor:
+        """The bits of codes (B, G): (B, L) float."""
+        return self.patterns[self.bit, codes[:, self.group_of_bit]]
+
+    def draw_x_0(self, diffusion: Diffusion, x_t: Tensor, t: Tensor, u: Tensor) -> Tensor:
+        """Codes (B, G) of x_0 given x_t, each column by itself. t: (B,) in 1..T; u: (B, G)."""
+        p = diffusion.process.denoise(x_t, diffusion.reverse_model(x_t, t), t)
+        return self.draw(self.probabilities(p), u)

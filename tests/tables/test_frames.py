@@ -1,0 +1,142 @@
+"""Any table that pandas can make goes in and comes back: columns, types, levels, gaps."""
+
+import io
+import string
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+pandas = pytest.importorskip("pandas")
+
+from bernoulli_diffusion.errors import UserError  # noqa: E402
+from bernoulli_diffusion.tables import reading, writing  # noqa: E402
+from bernoulli_diffusion.tables.frames import read_frame  # noqa: E402
+from bernoulli_diffusion.tables.planning import plan  # noqa: E402
+
+
+def there_and_back(frame):
+    """frame -> bits -> frame, and the Encoding."""
+    table = read_frame(frame)
+    encoding = plan(table, np.ones(len(table), bool))
+    codes = encoding.codes_of_bits(encoding.encode(table))
+    columns = encoding.texts(codes, np.random.default_rng(0).random(codes.shape))
+    return writing.to_frame(columns, encoding), encoding
+
+
+TEXT = st.text(string.printable + "äß€漢", min_size=1, max_size=6)
+TIMES = st.datetimes(pandas.Timestamp("1900-01-01"), pandas.Timestamp("2100-01-01"))
+ELEMENTS = {
+    "bool": st.booleans(),
+    "boolean": st.booleans() | st.none(),
+    "int64": st.integers(-(2**62), 2**62),
+    "uint8": st.integers(0, 255),
+    "Int16": st.integers(-(2**15), 2**15 - 1) | st.none(),
+    "float64": st.floats(allow_infinity=True, allow_nan=True),
+    "float32": st.floats(allow_nan=True, width=32),
+    "Float64": st.floats(allow_nan=False, allow_infinity=False) | st.none(),
+    "complex128": st.complex_numbers(allow_nan=False, allow_infinity=False, max_magnitude=1e6),
+    "object": TEXT | st.none(),
+    "string": TEXT | st.none(),
+    "mixed": TEXT | st.integers(-9, 9) | st.booleans() | st.none(),
+    "category": st.sampled_from(["low", "mid", "high"]) | st.none(),
+    "ordered": st.sampled_from(["low", "mid", "high"]) | st.none(),
+    "numbered": st.sampled_from([3, 1, 7]) | st.none(),
+    "datetime64[ns]": TIMES | st.none(),
+    "datetime64[us, Europe/Berlin]": TIMES | st.none(),
+    "timedelta64[ns]": st.timedeltas(pandas.Timedelta(days=-9), pandas.Timedelta(days=9))
+    | st.none(),
+    "period[M]": TIMES | st.none(),
+}
+LEVELS = {"category": ["mid", "low", "high", "never"], "ordered": ["low", "mid", "high", "top"]}
+
+
+def as_series(kind: str, values: list):
+    if kind == "mixed":
+        return pandas.Series(values, dtype="object")
+    if kind in LEVELS:
+        return pandas.Series(pandas.Categorical(values, LEVELS[kind], ordered=kind == "ordered"))
+    if kind == "numbered":
+        return pandas.Series(pandas.Categorical(values, [1, 3, 7]))
+    if kind.startswith("datetime64[us"):
+        times = pandas.Series(pandas.to_datetime(pandas.Series(values, dtype="datetime64[us]")))
+        return times.dt.tz_localize("UTC").dt.tz_convert("Europe/Berlin")
+    if kind == "period[M]":
+        times = pandas.Series(values, dtype="datetime64[us]")
+        return times.dt.to_period("M")
+    return pandas.Series(values, dtype=kind)
+
+
+@st.composite
+def frames(draw, rows):
+    n = draw(rows)
+    kinds = draw(st.lists(st.sampled_from(list(ELEMENTS)), min_size=1, max_size=5))
+    names = draw(
+        st.lists(TEXT | st.integers(-5, 5), min_size=len(kinds), max_size=len(kinds), unique_by=str)
+    )
+    columns = {"is it": pandas.Series(np.arange(n) % 2 == 0)}
+    for name, kind in zip(names, kinds, strict=True):
+        few = draw(st.lists(ELEMENTS[kind], min_size=1, max_size=6))
+        values = draw(st.lists(st.sampled_from(few), min_size=n, max_size=n))
+        columns[name] = as_series(kind, values)
+    return pandas.DataFrame(columns)
+
+
+SLOWLY = settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+
+
+@SLOWLY
+@given(frames(st.integers(3, 25)))
+def test_any_table_comes_back(frame):
+    back, _ = there_and_back(frame)
+    pandas.testing.assert_frame_equal(back, frame)
+
+
+def test_ids_are_left_out_and_bins_keep_their_range():
+    r = np.random.default_rng(0)
+    frame = pandas.DataFrame(
+        {
+            "key": [f"k{i:05d}" for i in r.permutation(400)],
+            "x": np.where(r.random(400) < 0.1, np.nan, r.normal(size=400)),
+            "when": pandas.Timestamp("2020-01-01")
+            + pandas.to_timedelta(r.integers(0, 10**6, 400), "s"),
+        }
+    )
+    back, encoding = there_and_back(frame)
+    assert list(back) == ["x", "when"]
+    assert (back.dtypes == frame.dtypes[["x", "when"]]).all()
+    assert (back.isna() == frame[["x", "when"]].isna()).all(axis=None)
+    assert set(back.x.dropna()) <= set(frame.x)
+    assert set(back.when) <= set(frame.when)
+    assert np.corrcoef(back.x.dropna(), frame.x.dropna())[0, 1] > 0.99
+    assert [c.type for c in encoding.columns] == ["left out", "number", "date"]
+
+
+def test_parquet_there_and_back(tmp_path):
+    pytest.importorskip("pyarrow")
+    frame = pandas.DataFrame(
+        {"a": [1, 2, 3, 1], "b": ["x", None, "y", "x"], "c": [True, False] * 2}
+    )
+    frame.to_parquet(tmp_path / "t.parquet")
+    table = reading.read(tmp_path / "t.parquet")
+    encoding = plan(table, np.ones(4, bool))
+    codes = encoding.codes_of_bits(encoding.encode(table))
+    stream = io.BytesIO()
+    writing.to_parquet(encoding.texts(codes, np.zeros(codes.shape)), encoding, stream)
+    back = pandas.read_parquet(io.BytesIO(stream.getvalue()))
+    pandas.testing.assert_frame_equal(back, pandas.read_parquet(tmp_path / "t.parquet"))
+
+
+@pytest.mark.parametrize(
+    ("frame", "words"),
+    [
+        (pandas.DataFrame({"a": []}), "0 rows"),
+        (pandas.DataFrame([[1, 2]], columns=["a", "a"]), "two columns are called 'a'"),
+        (pandas.DataFrame({"a": [[1], [2]]}), "expected plain values"),
+        (pandas.DataFrame({("a", "b"): [1, 2]}), "have levels"),
+    ],
+)
+def test_frames_that_are_no_tables(frame, words):
+    with pytest.raises(UserError, match=words):
+        read_frame(frame)

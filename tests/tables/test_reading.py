@@ -1,0 +1,192 @@
+"""Every form in which people keep a table is read, or told with a cure."""
+
+import bz2
+import gzip
+import io
+import json
+import lzma
+import zipfile
+
+import numpy as np
+import pytest
+
+from bernoulli_diffusion.errors import UserError
+from bernoulli_diffusion.tables.reading import Strings, Table, read
+
+BITS = (np.random.default_rng(0).random((50, 8)) < 0.4).astype(int)
+HEADER = ",".join(f"q{i}" for i in range(8)) + "\n"
+
+
+def lines(separator: str, form=str) -> str:
+    return "".join(separator.join(map(form, row)) + "\n" for row in BITS)
+
+
+def saved(array) -> bytes:
+    stream = io.BytesIO()
+    np.save(stream, array)
+    return stream.getvalue()
+
+
+def saved_z(**arrays) -> bytes:
+    stream = io.BytesIO()
+    np.savez_compressed(stream, **arrays)
+    return stream.getvalue()
+
+
+def zipped(**files: str) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        for name, text in files.items():
+            archive.writestr(name, text)
+    return stream.getvalue()
+
+
+WITHOUT_NAMES = {
+    "plain": lines(""),
+    "debd": lines(","),
+    "amat": lines(" ").replace("\n", " \n"),
+    "tsv": lines("\t"),
+    "quoted": lines(",", '"{}"'.format),
+    "true_false": lines(",", lambda v: str(bool(v))),
+    "savetxt": lines(" ", "{:.18e}".format),
+    "floats": lines(",", "{}.0".format),
+    "plus_minus_1": lines(" ", lambda v: str(2 * v - 1)),
+    "gz": gzip.compress(lines("").encode()),
+    "npy": saved(BITS),
+    "bool npy": saved(BITS.astype(bool)),
+    "plus_minus_1 npy": saved((2 * BITS - 1).astype(np.int8)),
+    "npz": saved_z(x=BITS, about=np.array([1.0])),
+    "excel_sep": "sep=;\r\n" + lines(";"),
+    "pbm": "P1\n8 50\n" + lines(" "),
+    "pbm packed": b"P4\n8 50\n" + np.packbits(BITS, axis=1).tobytes(),
+    "comment": "# mine\n" + lines(""),
+    "json": json.dumps(BITS.tolist()),
+    "json lines": "\n".join(map(json.dumps, BITS.tolist())),
+    "zip": zipped(**{"data/bits.csv": lines(",")}),
+    "bz2": bz2.compress(lines(",").encode()),
+    "xz": lzma.compress(lines(",").encode()),
+    "bom": b"\xef\xbb\xbf" + lines("").encode(),
+    "utf-16": lines(",").encode("utf-16"),
+    "mac ends": lines(",").replace("\n", "\r"),
+    "bars": lines("|"),
+    "weighted": "".join("3|" + ",".join(map(str, row)) + "\n" for row in BITS),
+}
+WITH_NAMES = {
+    "csv_header": HEADER + lines(","),
+    "tsv_header": HEADER.replace(",", "\t") + lines("\t"),
+    "quoted_header": HEADER + lines(",", '"{}"'.format),
+    "arff": "% a comment\n@relation x\n"
+    + "".join(f"@attribute q{i} {{0,1}}\n" for i in range(8))
+    + "@data\n"
+    + lines(","),
+    "json records": json.dumps([{f"q{i}": int(v) for i, v in enumerate(row)} for row in BITS]),
+    "json columns": json.dumps({f"q{i}": BITS[:, i].tolist() for i in range(8)}),
+    "structured npy": saved(
+        np.array([tuple(r) for r in BITS], dtype=[(f"q{i}", int) for i in range(8)])
+    ),
+}
+
+
+def as_file(tmp_path, data, name="table.csv"):
+    path = tmp_path / name
+    path.write_bytes(data if isinstance(data, bytes) else data.encode())
+    return path
+
+
+@pytest.mark.parametrize("form", WITHOUT_NAMES)
+def test_bits_without_names_are_strings(form, tmp_path):
+    found = read(as_file(tmp_path, WITHOUT_NAMES[form]))
+    assert isinstance(found, Strings)
+    assert (found.bits == BITS).all()
+    assert found.understood
+    if form == "weighted":
+        assert (found.weights == 3).all()
+
+
+@pytest.mark.parametrize("form", WITH_NAMES)
+def test_names_make_a_table(form, tmp_path):
+    table = read(as_file(tmp_path, WITH_NAMES[form]))
+    assert isinstance(table, Table)
+    assert list(table.columns) == [f"q{i}" for i in range(8)]
+    assert len(table) == 50
+    found = [[int(values.text(row)) for values in table.columns.values()] for row in range(50)]
+    assert (np.array(found) == BITS).all()
+
+
+def test_unknown_bits(tmp_path):
+    found = read(as_file(tmp_path, lines("").replace("0", "?", 3)))
+    assert (found.bits == -1).sum() == 3
+
+
+def test_an_index_column_is_a_column_without_a_name(tmp_path):
+    rows = "".join(f"{i}," + ",".join(map(str, row)) + "\n" for i, row in enumerate(BITS))
+    assert list(read(as_file(tmp_path, "," + HEADER + rows)).columns)[:2] == ["", "q0"]
+    # R writes no name at all for it
+    assert list(read(as_file(tmp_path, HEADER + rows)).columns)[:2] == ["", "q0"]
+
+
+def test_decimal_commas_quotes_and_gaps_stay_as_they_are_spelled(tmp_path):
+    text = 'town;height;seen\n"Aix; south";1,75;yes\nBonn;NA;no\nBonn;1,8;\n'
+    table = read(as_file(tmp_path, text))
+    assert table.form["separator"] == ";"
+    assert [table.columns["town"].text(i) for i in range(3)] == ["Aix; south", "Bonn", "Bonn"]
+    assert [table.columns["height"].text(i) for i in range(3)] == ["1,75", None, "1,8"]
+    assert table.columns["height"].missing_text == "NA"
+    assert table.columns["seen"].text(2) is None
+
+
+def test_windows_1252(tmp_path):
+    table = read(as_file(tmp_path, "town,n\nK\xf6ln,1\nBonn,2\n".encode("cp1252")))
+    assert table.columns["town"].texts == ["K\xf6ln", "Bonn"]
+
+
+def test_a_line_end_within_quotes(tmp_path):
+    table = read(as_file(tmp_path, 'a,b\n"one\ntwo",3\nfour,5\n'))
+    assert table.columns["a"].texts == ["one\ntwo", "four"]
+
+
+@pytest.mark.parametrize(
+    ("first", "has_names"),
+    [("sex,vote", True), ("M,yes", False), ("2019,2020", False), ("a,1", False)],
+)
+def test_whether_the_first_line_has_names(first, has_names, tmp_path):
+    table = read(as_file(tmp_path, first + "\n" + "M,yes\nF,no\nF,yes\nM,no\n"))
+    assert (list(table.columns) == first.split(",")) == has_names
+    assert len(table) == 5 - has_names
+
+
+def test_names_can_be_said_to_be_there(tmp_path):
+    path = as_file(tmp_path, "2019,2020\n1,0\n0,1\n")
+    assert list(read(path, header=True).columns) == ["2019", "2020"]
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        ("", ["the file is empty"]),
+        ("# nothing\n", ["nothing but comments"]),
+        ("a,b\n", ["no records"]),
+        ("a,b\n1,2\n1,2,3\n", [":3:", "3 values, but 2 columns"]),
+        ("a,b,a\n1,2,3\n4,5,6\n", ["columns 1 and 3", "'a'", "a name of its own"]),
+        (b"\x00\x01\x02binary\x00", ["not a text file"]),
+        (b"\x1f\x8bnot gzip", ["cannot be unpacked"]),
+        (zipped(a="0", b="1"), ["holds 2 files", "unpack it"]),
+        (saved_z(x=BITS, y=BITS), ["x, y"]),
+        (saved(np.arange(3)), ["shape 3", "rows x columns"]),
+        ("0110\n01\n", [":2:", "2 characters"]),
+        ('[{"a": [1]}]', ["expected numbers and text"]),
+        ('{"a": [1, 2], "b": [1]}', ["different lengths"]),
+    ],
+)
+def test_what_cannot_be_read_is_told_in_one_line(data, words, tmp_path):
+    with pytest.raises(UserError) as error:
+        read(as_file(tmp_path, data))
+    assert "\n" not in str(error.value)
+    for word in ["table.csv", *words]:
+        assert word in str(error.value)
+
+
+def test_a_table_that_is_too_large_is_told_before_it_fills_the_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr("bernoulli_diffusion.tables.reading.MAX_VALUES", 100)
+    with pytest.raises(UserError, match=r"shuf -n 6"):
+        read(as_file(tmp_path, HEADER + lines(",")))
