@@ -6,9 +6,9 @@ import shlex
 import sys
 from pathlib import Path
 
-from .command_line import ArgumentParser, count, run, tell
-from .errors import RunError, UserError, printable
-from .files import write_atomically
+from .system.command_line import ArgumentParser, count, run, tell
+from .system.errors import RunError, UserError, printable
+from .system.files import write_atomically
 
 EXAMPLES = """\
 examples:

@@ -13,7 +13,7 @@ from datetime import datetime, time
 
 import numpy as np
 
-from ..errors import UserError
+from ..system.errors import UserError
 from .reading import BOOLEANS, Values, is_number
 
 ONE_HOT = ("category",)

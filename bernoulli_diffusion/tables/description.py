@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import yaml
 
-from ..errors import UserError, cannot_open, printable
+from ..system.errors import UserError, cannot_open, printable
 from .columns import GAPS, SYNONYMS, TYPES, Column
 from .encoding import Encoding
 

@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 
-from ..errors import UserError, printable
+from ..system.errors import UserError, printable
 from .columns import Column, column_of
 from .reading import Table, Values
 from .rules import compute

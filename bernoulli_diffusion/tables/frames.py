@@ -5,7 +5,7 @@ import json
 
 import numpy as np
 
-from ..errors import UserError
+from ..system.errors import UserError
 from .reading import Table, Values, import_pandas
 
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..errors import UserError, printable
+from ..system.errors import UserError, printable
 from .columns import find
 from .description import Wish
 from .encoding import Encoding

@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..errors import UserError, cannot_open, printable
+from ..system.errors import UserError, cannot_open, printable
 
 MISSING = {"", "NA", "N/A", "#N/A", "<NA>", "NaN", "nan", "null", "NULL", "?", "."}
 MAX_VALUES = 60_000_000  # of a table, all columns together: some gigabytes while it is read

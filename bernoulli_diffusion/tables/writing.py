@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import UserError
+from ..system.errors import UserError
 from .encoding import Encoding
 from .reading import Values
 

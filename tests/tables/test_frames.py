@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 pandas = pytest.importorskip("pandas")
 
-from bernoulli_diffusion.errors import UserError  # noqa: E402
+from bernoulli_diffusion.system.errors import UserError  # noqa: E402
 from bernoulli_diffusion.tables import reading, writing  # noqa: E402
 from bernoulli_diffusion.tables.frames import read_frame  # noqa: E402
 from bernoulli_diffusion.tables.planning import plan  # noqa: E402

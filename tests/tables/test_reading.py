@@ -10,7 +10,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from bernoulli_diffusion.errors import UserError
+from bernoulli_diffusion.system.errors import UserError
 from bernoulli_diffusion.tables.reading import Strings, Table, read
 
 BITS = (np.random.default_rng(0).random((50, 8)) < 0.4).astype(int)

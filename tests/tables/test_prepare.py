@@ -1,0 +1,119 @@
+"""python -m bernoulli_diffusion.prepare, as it is typed."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+RANDOM = np.random.default_rng(0)
+N = 120
+PEOPLE = "name,age,smoker,town\n" + "".join(
+    f"person {i} of the list,{RANDOM.integers(18, 50)},{RANDOM.choice(['yes', 'no'])},"
+    f"{RANDOM.choice(['Bonn', 'Trier', 'NA'])}\n"
+    for i in range(N)
+)
+
+
+def prepare(*arguments):
+    command = [sys.executable, "-m", "bernoulli_diffusion.prepare", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+@pytest.fixture
+def people(tmp_path):
+    (tmp_path / "people.csv").write_text(PEOPLE)
+    return tmp_path / "people.csv"
+
+
+def test_a_run_folder_is_made(people, tmp_path):
+    run_dir = tmp_path / "runs" / "people"
+    done = prepare(people, run_dir, "--val", "0.1", "--test", "0.2", "--seed", "3")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"{run_dir}\n"
+    assert "name: left out" in done.stderr
+    assert f"train.py {run_dir}" in done.stderr
+    lines = {p: (run_dir / f"{p}.txt").read_text().split() for p in ("train", "val", "test")}
+    assert [len(v) for v in lines.values()] == [84, 12, 24]
+    length = (
+        len(json.loads((run_dir / "encoding.json").read_text())["columns"][1]["texts"]) - 1 + 1 + 3
+    )
+    assert {len(line) for part in lines.values() for line in part} == {length}
+    again = prepare(people, tmp_path / "again", "--val", "0.1", "--test", "0.2", "--seed", "3")
+    assert again.returncode == 0
+    for name in ("train.txt", "val.txt", "test.txt", "encoding.json"):
+        assert (tmp_path / "again" / name).read_bytes() == (run_dir / name).read_bytes()
+
+
+def test_an_edited_columns_yaml_is_taken_up(people, tmp_path):
+    assert prepare(people, tmp_path / "run").returncode == 0
+    path = tmp_path / "run" / "columns.yaml"
+    length = len((tmp_path / "run" / "train.txt").read_text().split()[0])
+    path.write_text(path.read_text().replace("type: whole number", "type: left out"))
+    assert prepare(people, tmp_path / "run").returncode == 0
+    assert len((tmp_path / "run" / "train.txt").read_text().split()[0]) < length
+    path.write_text(path.read_text().replace("smoker:", "smokre:"))
+    done = prepare(people, tmp_path / "run")
+    assert done.returncode == 2
+    assert "did you mean 'smoker'" in done.stderr
+
+
+def test_types_and_held_out_files(people, tmp_path):
+    (tmp_path / "val.csv").write_text("".join(PEOPLE.splitlines(True)[:11]))
+    done = prepare(
+        people,
+        tmp_path / "run",
+        "--val",
+        tmp_path / "val.csv",
+        "--as",
+        "age=category",
+        "--drop",
+        "town",
+    )
+    assert done.returncode == 0, done.stderr
+    assert len((tmp_path / "run" / "val.txt").read_text().split()) == 10
+    assert len((tmp_path / "run" / "train.txt").read_text().split()) == N
+    assert "age: category" in done.stderr
+    assert "town: left out" in done.stderr
+
+
+def test_bits_without_names_become_strings(tmp_path):
+    (tmp_path / "bits.data").write_text("0,1,1\n1,0,?\n" * 20)
+    done = prepare(tmp_path / "bits.data", tmp_path / "run", "--val", "0")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "run" / "train.txt").read_text() == "011\n10?\n" * 20
+    assert not (tmp_path / "run" / "columns.yaml").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--as", "agee=number"], ["no column 'agee'", "did you mean 'age'"]),
+        (["--as", "age=numbr"], ["'numbr' is no type"]),
+        (["--as", "age"], ["NAME=TYPE"]),
+        (["--as", "town=number"], ["town", "it holds '"]),
+        (["--val", "0.7", "--test", "0.4"], ["none is left"]),
+        (["--val", "nowhere.csv"], ["nowhere.csv", "no such file"]),
+        (["--val", "1.5"], ["a share from 0 to 1"]),
+        (["--drop", "age", "--drop", "smoker", "--drop", "town"], ["no column is left", "--as"]),
+    ],
+)
+def test_wrong_input_is_told_in_one_line_and_leaves_nothing(options, words, people, tmp_path):
+    done = prepare(people, tmp_path / "run", *options)
+    assert done.returncode == 2
+    error = done.stderr.strip().splitlines()[-1]
+    assert error.startswith("error: ")
+    assert "Traceback" not in done.stderr
+    for word in words:
+        assert word in error
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_train_txt_of_somebody_else_is_left_alone(people, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "train.txt").write_text("0110\n")
+    done = prepare(people, tmp_path / "run")
+    assert done.returncode == 2
+    assert "was not made from a table" in done.stderr
+    assert (tmp_path / "run" / "train.txt").read_text() == "0110\n"
