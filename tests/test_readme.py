@@ -1,4 +1,4 @@
-"""What README.md says is so."""
+"""What README.md and the pages in docs/ say is so."""
 
 import dataclasses
 import re
@@ -12,6 +12,8 @@ from bernoulli_diffusion.training.network import Source, build, try_out
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+SETTINGS = (ROOT / "docs" / "settings.md").read_text(encoding="utf-8")
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 KEYS = [
     (section.name, key)
     for section in dataclasses.fields(Config)
@@ -21,22 +23,21 @@ KEYS = [
 
 @pytest.mark.parametrize(("section", "key"), KEYS, ids=lambda k: getattr(k, "name", k))
 def test_settings_table_has_every_key_with_its_default_and_meaning(section, key):
-    row = re.search(rf"^\| `{section}\.{key.name}` \| (.*?) \| (.*) \|$", README, re.MULTILINE)
-    assert row, "the key is not in README.md's table"
+    row = re.search(rf"^\| `{section}\.{key.name}` \| (.*?) \| (.*) \|$", SETTINGS, re.MULTILINE)
+    assert row, "the key is not in the table of docs/settings.md"
     shown, meaning = row.groups()
     if shown == "—":
         default = None
     else:
         text = f"{section}: {{{key.name}: {shown}}}"
-        default = getattr(getattr(parse_config(text, "README.md"), section), key.name)
+        default = getattr(getattr(parse_config(text, "settings.md"), section), key.name)
     expected = getattr(getattr(Config(), section), key.name)
     assert default == expected
     assert meaning == key.metadata["help"]
 
 
 def test_settings_table_has_no_other_keys():
-    table = README[README.index("## Settings") :]
-    listed = re.findall(r"^\| `(\w+)\.(\w+)` \|", table, re.MULTILINE)
+    listed = re.findall(r"^\| `(\w+)\.(\w+)` \|", SETTINGS, re.MULTILINE)
     assert listed == [(section, key.name) for section, key in KEYS]
 
 
@@ -48,13 +49,16 @@ def test_example_network_works():
     try_out(source, model, 12, 50)
 
 
-@pytest.mark.parametrize("target", re.findall(r"\]\((?!http|#)([^)]+)\)", README))
-def test_links_lead_to_files(target):
-    file, _, heading = target.partition("#")
-    assert (ROOT / file).is_file()
-    if heading:
-        titles = re.findall(r"^#+ (.+)$", (ROOT / file).read_text(), re.MULTILINE)
-        assert heading in [re.sub(r"[^\w-]", "", t.lower().replace(" ", "-")) for t in titles]
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_to_files_and_headings(page):
+    for target in re.findall(r"\]\((?!http)([^)\s]+)\)", page.read_text(encoding="utf-8")):
+        file, _, heading = target.partition("#")
+        linked = page.parent / file if file else page
+        assert linked.is_file(), target
+        if heading:
+            titles = re.findall(r"^#+ (.+)$", linked.read_text(encoding="utf-8"), re.MULTILINE)
+            names = [re.sub(r"[^\w-]", "", t.lower().replace(" ", "-")) for t in titles]
+            assert heading in names, target
 
 
 @pytest.mark.parametrize("run_dir", re.findall(r"^\| `(runs/\w+)` \|", README, re.MULTILINE))
