@@ -1,6 +1,8 @@
 """What README.md and the pages in docs/ say is so."""
 
 import dataclasses
+import importlib
+import inspect
 import re
 from pathlib import Path
 
@@ -64,3 +66,47 @@ def test_links_lead_to_files_and_headings(page):
 @pytest.mark.parametrize("run_dir", re.findall(r"^\| `(runs/\w+)` \|", README, re.MULTILINE))
 def test_run_folders_are_there(run_dir):
     assert (ROOT / run_dir / "config.yaml").is_file()
+
+
+# ----------------------------------------------------------------------------- mathematics.md
+
+MATHEMATICS = (ROOT / "docs" / "mathematics.md").read_text(encoding="utf-8")
+ROWS = re.findall(r"^\| \d+ \| .+ \| (`[^|]+`.*) \| (`test_[^|]+`) \|$", MATHEMATICS, re.MULTILINE)
+SHORT = dict(re.findall(r"`(\w+)` stands? for `([\w.]+)`", MATHEMATICS))
+
+
+def test_the_table_of_formulas_is_there():
+    assert len(ROWS) > 30
+
+
+@pytest.mark.parametrize(
+    "name", sorted({name for functions, _ in ROWS for name in re.findall(r"`([\w.]+)`", functions)})
+)
+def test_functions_in_the_table_of_formulas_exist(name):
+    first, _, rest = name.partition(".")
+    parts = [*SHORT.get(first, first).split("."), *filter(None, rest.split("."))]
+    for count in range(len(parts), 0, -1):
+        module = ".".join(parts[:count])
+        for path in (f"bernoulli_diffusion.{module}", module):  # of the package, or of the tests
+            try:
+                found = importlib.import_module(path)
+            except ModuleNotFoundError:
+                continue
+            for part in parts[count:]:
+                if not hasattr(found, part):  # set in __init__
+                    source = inspect.getsource(found)
+                    assert re.search(rf"self\.{part}\b", source), f"{path} has no {part}"
+                    return
+                found = getattr(found, part)
+            return
+    raise AssertionError(f"no module for {name}")
+
+
+def test_tests_in_the_table_of_formulas_exist():
+    defined = set()
+    for path in (ROOT / "tests").rglob("test_*.py"):
+        defined |= set(
+            re.findall(r"^def (test_\w+)", path.read_text(encoding="utf-8"), re.MULTILINE)
+        )
+    named = {name for _, tests in ROWS for name in re.findall(r"`(test_\w+)`", tests)}
+    assert not named - defined
