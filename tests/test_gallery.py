@@ -1,6 +1,10 @@
-"""The networks of docs/reverse_models: what is asked of every network, and what each one promises."""
+"""The networks of docs/reverse_models and bernoulli_diffusion/networks.
+
+What is asked of every network, and what each one promises.
+"""
 
 import importlib.util
+import itertools
 import math
 import shutil
 import subprocess
@@ -15,6 +19,7 @@ from bernoulli_diffusion.bits.data import BitStrings
 from bernoulli_diffusion.bits.process import BernoulliDiffusionProcess
 from bernoulli_diffusion.diffusion import Diffusion
 from bernoulli_diffusion.likelihood import HollowDiffusion, estimate_bound
+from bernoulli_diffusion.system.errors import UserError
 from bernoulli_diffusion.training import checkpoint
 from bernoulli_diffusion.training.network import Source, build, load_class, try_out
 from bernoulli_diffusion.training.run_folder import read_run_folder
@@ -22,13 +27,20 @@ from bernoulli_diffusion.training.trainer import Trainer, new_results_dir
 
 TOP = Path(__file__).parent.parent
 GALLERY = TOP / "docs" / "reverse_models"
-NAMES = sorted(p.stem for p in GALLERY.glob("*.py") if p.stem != "table")
-HOLLOW = ("automaton", "hollow")
+PACKAGED = TOP / "bernoulli_diffusion" / "networks"
+IN_GALLERY = sorted(p.stem for p in GALLERY.glob("*.py") if p.stem != "table")
+IN_PACKAGE = sorted(p.stem for p in PACKAGED.glob("*.py") if p.stem != "__init__")
+NAMES = IN_GALLERY + IN_PACKAGE
+HOLLOW = ("automaton", "hidden_tree", "hollow", "mixture")
 Z_LIMIT = 4.5  # as in test_likelihood.py
 
 
+def path_of(name: str) -> Path:
+    return (PACKAGED if name in IN_PACKAGE else GALLERY) / f"{name}.py"
+
+
 def source(name: str) -> Source:
-    return Source(GALLERY / f"{name}.py", (GALLERY / f"{name}.py").read_text(encoding="utf-8"))
+    return Source(path_of(name), path_of(name).read_text(encoding="utf-8"))
 
 
 def network(name: str, L: int, T: int, seed: int = 0, **options) -> torch.nn.Module:
@@ -55,10 +67,12 @@ def inputs(B: int, L: int, T: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def test_the_gallery_is_complete():
-    assert NAMES == ["attention", "automaton", "convolution", "hollow", "mirrored_mlp", "mlp_2015"]
+    networks = ["attention", "automaton", "convolution", "hollow", "mirrored_mlp", "mlp_2015"]
+    assert networks == IN_GALLERY
+    assert IN_PACKAGE == ["hidden_tree", "mixture", "tree_and_mlp"]
     page = (GALLERY / "README.md").read_text(encoding="utf-8")
     for name in NAMES:
-        assert f"({name}.py)" in page
+        assert f"{name}.py)" in page
         doc = load_class(source(name)).__module__
         doc = sys.modules[doc].__doc__
         for word in ("\nIdea: ", "\nSource: ", "\nHelps ", "\nCost: "):
@@ -99,6 +113,9 @@ def test_gradients_reach_all_parameters(name):
     # what is added to x_t and to its mirror image alike cancels
     idle = ("norm.bias", "read_out.bias") if name == "mirrored_mlp" else ()
     for key, parameter in model.named_parameters():
+        if name == "tree_and_mlp" and key.startswith("base."):
+            assert not parameter.requires_grad  # prepare() alone sets it
+            continue
         assert parameter.grad.isfinite().all(), key
         assert parameter.grad.any() == (key not in idle), key
 
@@ -113,7 +130,7 @@ def test_the_same_seed_makes_the_same_network(name):
 def run_folder(path: Path, name: str) -> Path:
     """A run folder with a little data and a copy of this network."""
     (path / "train.txt").write_text("010010\n100100\n001001\n")
-    shutil.copy(GALLERY / f"{name}.py", path / "reverse_model.py")
+    shutil.copy(path_of(name), path / "reverse_model.py")
     settings = ["model: {T: 20}", "data: {batch_size: 8, shape: [2, 3]}"]
     settings.append(
         "training: {epochs: 6, lr: 0.02, num_val_samples: 8, num_bound_draws: 16,"
@@ -173,7 +190,10 @@ def test_a_hollow_networks_logit_never_sees_its_own_bit(name, options):
     x_t, t = inputs(L, L, T)
     flipped = (x_t - torch.eye(L)).abs()  # row i with bit i the other way
     before, after = model(x_t, t), model(flipped, t)
-    assert before.diagonal().equal(after.diagonal())  # the same to the last digit
+    if name in LAWS:  # which take a bit's news off a sum again
+        torch.testing.assert_close(before.diagonal(), after.diagonal(), rtol=1e-5, atol=1e-6)
+    else:
+        assert before.diagonal().equal(after.diagonal())  # the same to the last digit
     changed = (before != after).float().mean(dim=0)
     assert (changed > 0.5).all()  # and every other bit counts, for most of the rows
 
@@ -300,6 +320,140 @@ def test_a_crowd_of_automata_finds_the_multiples_of_5():
     assert floor - 4 * bound.standard_error < bound.bits < floor + 0.5  # chance: L = floor + 2.32
 
 
+# ----------------------------------------------------------------------------- trees and mixtures
+
+
+def log_law_of_tree(model: torch.nn.Module) -> torch.Tensor:
+    """(2^L,) log P(x) of a hidden tree, summed over all states of all nodes one after the other."""
+    scale = sys.modules[type(model).__module__].STEP
+    L, K = model.bit.shape
+    x, order, parent = exact.states(L).long(), model.order.tolist(), model.parent.tolist()
+    root, move = (scale * p.double() for p in (model.root, model.move))
+    total = torch.zeros(2**L, dtype=torch.float64)
+    for z in itertools.product(range(K), repeat=L):
+        p = root.softmax(0)[z[0]]
+        for node in range(1, L):
+            p = p * move.softmax(2)[node, z[parent[node]], z[node]]
+        bits = torch.sigmoid(scale * model.bit.double()[range(L), z])  # by node
+        p = p * torch.where(x[:, order] == 1, bits, 1 - bits).prod(dim=1)
+        total += p
+    return total.log()
+
+
+def log_law_of_mixture(model: torch.nn.Module) -> torch.Tensor:
+    scale = sys.modules[type(model).__module__].STEP
+    p = torch.sigmoid(scale * model.bit.double())[:, None]  # (K, 1, L)
+    each = torch.where(exact.states(p.shape[2]) == 1, p, 1 - p).prod(dim=2)  # (K, 2^L)
+    return ((scale * model.share.double()).softmax(0) @ each).log()
+
+
+LAWS = {"hidden_tree": log_law_of_tree, "mixture": log_law_of_mixture}
+SMALL = {"hidden_tree": {"num_states": 2}, "mixture": {"num_components": 3}}
+
+
+def chain_strings(n: int, L: int) -> torch.Tensor:
+    """Bits that differ from the one before with probability 0.1; written in a scrambled order."""
+    generator = torch.Generator().manual_seed(9)
+    flips = torch.rand(n, L, generator=generator) < 0.1
+    flips[:, 0] = torch.rand(n, generator=generator) < 0.4
+    return (flips.cumsum(dim=1) % 2).float()[:, scramble(L)]
+
+
+def scramble(L: int) -> torch.Tensor:
+    return torch.arange(L) * 3 % L  # L must not be a multiple of 3
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("is_prepared", [False, True])
+@pytest.mark.parametrize("name", LAWS)
+def test_trees_and_mixtures_give_the_exact_posterior(name, is_prepared):
+    """Against the sum over all strings of their own law, at every kind of time."""
+    L, T = 7, 40
+    model = network(name, L, T, **SMALL[name])
+    if is_prepared:
+        model.prepare(chain_strings(500, L))
+    else:
+        loud(model)
+    model.eval()
+    x, log_p = exact.states(L), LAWS[name](model)
+    assert log_p.exp().sum().item() == pytest.approx(1)
+    for step in (1, 2, 10, 39, 40):
+        alpha = exact.alphas(T)[step]
+        agree = x[:, None] == x[None]  # (x_t, x_0, L)
+        log_q = torch.where(agree, ((1 + alpha) / 2).log(), ((1 - alpha) / 2).log())
+        others = log_q.sum(dim=2, keepdim=True) - log_q + log_p[None, :, None]
+        one = others.masked_fill(x[None] == 0, -math.inf).logsumexp(dim=1)
+        zero = others.masked_fill(x[None] == 1, -math.inf).logsumexp(dim=1)
+        found = model(x.float(), torch.full((2**L,), step))
+        torch.testing.assert_close(found.double(), one - zero, rtol=1e-4, atol=1e-4)
+
+
+def test_prepare_finds_the_tree_and_its_probabilities():
+    """A chain of bits in scrambled order: who is joined to whom, and the bits that are left."""
+    L, T = 8, 500
+    model = network("hidden_tree", L, T, num_states=4)
+    model.prepare(chain_strings(4000, L))
+    place = scramble(L).tolist()  # of each bit in the chain
+    order, parent = model.order.tolist(), model.parent.tolist()
+    joined = {frozenset((place[order[n]], place[order[parent[n]]])) for n in range(1, L)}
+    assert joined == {frozenset((i, i + 1)) for i in range(L - 1)}
+    assert len(model.levels) == L // 2 + 1  # the root is in the middle
+    entropy = sum(-p * math.log2(p) - (1 - p) * math.log2(1 - p) for p in [0.4] + [0.1] * (L - 1))
+    fresh = BitStrings.from_bits(chain_strings(8000, L)[4000:].byte().numpy())
+    diffusion = HollowDiffusion(BernoulliDiffusionProcess(T), model.eval())
+    bound = estimate_bound(diffusion, fresh, 16_000, seed=10)
+    assert bound.bits == pytest.approx(entropy, abs=0.06 + Z_LIMIT * bound.standard_error)
+    assert bound.bits < L - 3
+
+
+def test_prepare_finds_the_kinds_of_a_mixture():
+    L, T, n = 12, 500, 6000
+    generator = torch.Generator().manual_seed(11)
+    kind = torch.randint(2, (n, 1), generator=generator)
+    x_0 = ((torch.rand(n, L, generator=generator) < 0.05).long() ^ kind).float()
+    model = network("mixture", L, T, num_components=4)
+    model.prepare(x_0[:3000])
+    entropy = 1 - L * (0.05 * math.log2(0.05) + 0.95 * math.log2(0.95))
+    diffusion = HollowDiffusion(BernoulliDiffusionProcess(T), model.eval())
+    strings = BitStrings.from_bits(x_0[3000:].byte().numpy())
+    bound = estimate_bound(diffusion, strings, 12_000, seed=12)
+    assert bound.bits == pytest.approx(entropy, abs=0.06 + Z_LIMIT * bound.standard_error)
+
+
+@pytest.mark.parametrize("name", IN_PACKAGE)
+def test_what_prepare_found_comes_back_with_the_weights(name):
+    """The structure too: it is in the state dict."""
+    L, T = 10, 30
+    options = {"base_options": {"num_states": 3}} if name == "tree_and_mlp" else {}
+    one, other = (network(name, L, T, seed, **options).eval() for seed in (0, 1))
+    one.prepare(chain_strings(300, L))
+    x_t, t = inputs(6, L, T)
+    assert not one(x_t, t).equal(other(x_t, t))
+    other.load_state_dict(one.state_dict())
+    assert one(x_t, t).equal(other(x_t, t))
+    assert one(x_t, t).abs().max() > 1
+
+
+@pytest.mark.parametrize("parents", [[0, 0, 3, 1], [0, 0, 1, 0], [0, -1, 0, 0], [0, 0, 9, 0]])
+def test_weights_that_hold_no_tree_are_refused(parents):
+    model = network("hidden_tree", 4, 10)
+    weights = model.state_dict() | {"parent": torch.tensor(parents)}
+    with pytest.raises(UserError, match=r"x\.pt: the weights do not fit the network: .*tree"):
+        checkpoint.load_weights(model, weights, Path("x.pt"))
+
+
+@pytest.mark.parametrize("constant", [0.0, 1.0])
+@pytest.mark.parametrize("name", IN_PACKAGE)
+def test_prepare_takes_odd_data(name, constant):
+    """One string, a bit that never changes, a string of one bit."""
+    for x_0 in (torch.full((1, 3), constant), torch.full((5, 1), constant)):
+        model = network(name, x_0.shape[1], 20).eval()
+        model.prepare(x_0)
+        logits = model(x_0, torch.arange(1, len(x_0) + 1))
+        assert logits.isfinite().all()
+        assert ((logits > 0) == (constant == 1)).all()
+
+
 # ----------------------------------------------------------------------------- the table
 
 
@@ -309,7 +463,7 @@ def test_one_row_of_the_table(monkeypatch):
     spec = importlib.util.spec_from_file_location("gallery_table", path)
     table = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(table)
-    assert set(table.NETWORKS) == {"residual_mlp", *NAMES}
+    assert set(table.NETWORKS) == {"residual_mlp", *IN_GALLERY}
     monkeypatch.setattr(table, "SAMPLES", 8)
     monkeypatch.setattr(table, "SAMPLE_STEPS", 5)
     folder = table.run_folder(table.DATA[0], None)

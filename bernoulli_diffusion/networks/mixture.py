@@ -1,0 +1,65 @@
+"""A mixture of products: kinds of strings, and in each kind bits that know nothing of each other.
+
+Idea: a string is of one of num_components kinds, and each kind has its own probability for each bit.
+Seen through noise, the other bits say how probable each kind is, and thereby what bit i is. That is
+the exact posterior of the mixture in closed form. prepare() fits the mixture to the data in seconds.
+Logit i never sees bit i.
+
+Source: latent class analysis (Lazarsfeld 1950); expectation maximisation (Dempster, Laird & Rubin 1977).
+
+Helps where records fall into kinds (customers, species, votes), as a quick baseline, and in an ensemble
+beside networks that err in other ways. No use for rules that join many bits.
+Cost: 4 L num_components operations a string.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import logsigmoid
+
+STEP = 10.0  # logits are parameters times this: they need longer steps than the weights of an MLP
+
+
+class ReverseModel(nn.Module):
+    """P(x) = sum over kinds k of P(k) prod_i P(x_i | k)."""
+
+    def __init__(self, sequence_length: int, T: int, num_components: int = 64, em_steps: int = 200):
+        super().__init__()
+        self.T, self.em_steps = T, em_steps
+        self.share = nn.Parameter(torch.randn(num_components) / STEP)  # log-weight of each kind
+        self.bit = nn.Parameter(torch.zeros(num_components, sequence_length))  # log-odds of a 1
+
+    def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
+        """x_t: (B, L) float 0/1; t: (B,) int in 1..T. Returns (B, L) log-odds that x_0 is 1."""
+        seen = (1 - t / self.T)[:, None] * (2 * x_t - 1)  # (B, L)
+        bit = STEP * self.bit  # (K, L)
+        # log P(x_t,i | kind), but for a constant
+        own = (torch.tanh(bit / 2) * seen[:, None]).clamp_min(-1 + 1e-6).log1p()  # (B, K, L)
+        kind = (STEP * self.share).log_softmax(dim=0) + own.sum(dim=2)  # (B, K)
+        others = kind[:, :, None] - own  # (B, K, L), told by all bits but one
+        one = (others + logsigmoid(bit)).logsumexp(dim=1)
+        return one - (others + logsigmoid(-bit)).logsumexp(dim=1)  # (B, L)
+
+    @torch.no_grad()
+    def prepare(self, x_0: Tensor) -> None:
+        """Fit the mixture to x_0, (n, L) float 0/1, by expectation maximisation, a batch at a time.
+
+        Kinds begin half way between random strings and the mean of all (Cappe & Moulines 2009 for the
+        batches).
+        """
+        n, K = len(x_0), len(self.share)
+        mean = (x_0.sum(dim=0) + 0.5) / (n + 1)  # (L,)
+        batch = min(n, 4096)
+        share = torch.full((K,), 1 / K, device=x_0.device)
+        ones = (x_0[torch.randint(n, (K,))] + mean) / 2 * share[:, None]  # (K, L) P(kind, x_i = 1)
+        for step in range(self.em_steps):
+            # a little of the mean, so that nothing is impossible
+            p = (ones + 0.3 * mean / (n * K)) / (share + 0.3 / (n * K))[:, None]
+            p = p.clamp(1e-6, 1 - 1e-6)
+            log_p, log_q = p.log(), (-p).log1p()
+            x = x_0[torch.randint(n, (batch,))] if batch < n else x_0
+            kind = (share.log() + x @ log_p.T + (1 - x) @ log_q.T).softmax(dim=1)  # (B, K)
+            weight = max(batch / n, (step + 1) ** -0.3)  # what was counted long ago is out of date
+            share = share.lerp(kind.mean(dim=0), weight).clamp_min(1e-6 / K)
+            ones = ones.lerp(kind.T @ x / len(x), weight)
+        self.share.copy_(share.log() / STEP)
+        self.bit.copy_((log_p - log_q) / STEP)
