@@ -19,6 +19,7 @@ from bernoulli_diffusion.bits.data import BitStrings
 from bernoulli_diffusion.bits.process import BernoulliDiffusionProcess
 from bernoulli_diffusion.diffusion import Diffusion
 from bernoulli_diffusion.likelihood import HollowDiffusion, estimate_bound
+from bernoulli_diffusion.numbers.process import GaussianDiffusionProcess
 from bernoulli_diffusion.system.errors import UserError
 from bernoulli_diffusion.training import checkpoint
 from bernoulli_diffusion.training.network import Source, build, load_class, try_out
@@ -67,8 +68,9 @@ def inputs(B: int, L: int, T: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def test_the_gallery_is_complete():
-    networks = ["attention", "automaton", "convolution", "hollow", "mirrored_mlp", "mlp_2015"]
-    assert networks == IN_GALLERY
+    assert IN_GALLERY == [
+        "attention", "automaton", "convolution", "hollow", "mirrored_mlp", "mlp_2015", "unet",
+    ]  # fmt: skip
     assert IN_PACKAGE == ["hidden_tree", "mixture", "tree_and_mlp"]
     page = (GALLERY / "README.md").read_text(encoding="utf-8")
     for name in NAMES:
@@ -136,8 +138,6 @@ def run_folder(path: Path, name: str) -> Path:
         "training: {epochs: 6, lr: 0.02, num_val_samples: 8, num_bound_draws: 16,"
         " validate_every_n_epochs: 6}"
     )
-    if name == "convolution":
-        settings[0] = "model: {T: 20, reverse_model: {shape: [2, 3]}}"
     (path / "config.yaml").write_text("\n".join(settings))
     return path
 
@@ -259,6 +259,84 @@ def test_convolution_takes_the_shape_it_is_given():
     model = loud(model)
     model.place.data.zero_()
     assert not torch.allclose(model(rolled(x_t), t), rolled(model(x_t, t)), atol=1e-3)
+
+
+def test_data_shape_is_the_networks_shape_unless_it_has_its_own(tmp_path):
+    folder = run_folder(tmp_path, "unet")  # data.shape is [2, 3]
+    model = Trainer(
+        read_run_folder(folder), torch.device("cpu"), quiet=True
+    ).diffusion.reverse_model
+    assert model.shape == [2, 3, 1]
+    own = read_run_folder(folder, ["model.reverse_model.shape=[3, 2]"])
+    trainer = Trainer(own, torch.device("cpu"), quiet=True)
+    assert trainer.diffusion.reverse_model.shape == [3, 2, 1]
+    assert trainer.config.data.shape == [2, 3]
+
+
+def test_unet_says_what_does_not_fit():
+    for options, message in (
+        ({"shape": [2, 4]}, r"shape: \[2, 4\] has not 6 cells"),
+        ({"shape": [2, 3], "patch": 2}, r"shape: \[2, 3\] cannot be cut into patches of 2 x 2"),
+        ({"width": 6}, "width 6 is no multiple of 4"),
+    ):
+        with pytest.raises(UserError, match=message):
+            network("unet", 6, 5, **options)
+
+
+def test_unet_sees_the_channels_of_a_pixel_beside_each_other():
+    """Without blocks a bit is told by the 5 x 5 pixels around it, all three colours of each."""
+    model = loud(network("unet", 7 * 7 * 3, 5, shape=[7, 7, 3], depth=0, levels=1))
+    model.attention, model.norm = torch.nn.Identity(), torch.nn.Identity()
+    x_t, t = inputs(1, 7 * 7 * 3, 5)
+    x_t.requires_grad_()
+    model(x_t, t).view(7, 7, 3)[3, 2, 1].backward()
+    seen = x_t.grad.view(7, 7, 3).abs() > 0
+    assert seen[1:6, 0:5].all()
+    assert seen.sum() == 5 * 5 * 3
+
+
+def test_unet_keeps_pixels_in_place_through_patches():
+    model = loud(network("unet", 4 * 6 * 3, 5, shape=[4, 6, 3], patch=2, depth=0, levels=1))
+    model.attention, model.norm = torch.nn.Identity(), torch.nn.Identity()
+    with torch.no_grad():  # both convolutions see their own patch alone, and know it again
+        for layer in (model.read_in, model.read_out):
+            layer.weight.zero_()
+        for k in range(12):
+            model.read_in.weight[k, k, 1, 1] = model.read_out.weight[k, k, 1, 1] = 1
+        for rest in (model.read_in.bias, model.place, model.bias, *model.scale.parameters()):
+            rest.zero_()
+    x_t, t = inputs(1, 4 * 6 * 3, 5)
+    logits = model(x_t, t)
+    assert ((logits > 0) == (x_t == 1)).all()
+    flipped = x_t.clone()
+    flipped[0, 29] = 1 - x_t[0, 29]
+    assert (model(flipped, t) != logits).nonzero().tolist() == [[0, 29]]
+
+
+@pytest.mark.parametrize("variance", ["beta", "learned"])
+def test_unet_of_numbers_begins_as_if_they_were_standard_normal(variance):
+    L, T, learned = 4 * 4 * 3, 50, variance == "learned"
+    process = GaussianDiffusionProcess(T, "cpu", torch.zeros(L), torch.ones(L), variance=variance)
+    options = {"shape": [4, 4, 3], "is_real": True} | ({"learn_variance": True} if learned else {})
+    model = network("unet", L, T, **options)
+    try_out(source("unet"), model, L, T, process)
+    t = torch.tensor([1, 25, 50])
+    x_t = torch.randn(3, L, generator=torch.Generator().manual_seed(4))
+    expected = (t / T).sqrt()[:, None] * x_t
+    if learned:
+        expected = torch.cat([expected, torch.zeros_like(x_t)], dim=1)
+    torch.testing.assert_close(model(x_t, t), expected)
+    before = model.bias.clone()
+    model.prepare(x_t)  # nothing to know of numbers, which are standardised
+    assert model.bias.equal(before)
+
+
+def test_unet_begins_at_the_frequencies_of_the_data():
+    x_0 = torch.tensor([[0, 1, 1, 0], [0, 1, 0, 0]])
+    model = network("unet", 4, 5)
+    model.prepare(x_0)
+    share = torch.sigmoid(model(x_0[:1].float(), torch.tensor([5])))
+    torch.testing.assert_close(share, torch.tensor([[0.25, 0.75, 0.5, 0.25]]))
 
 
 # ----------------------------------------------------------------------------- the automata

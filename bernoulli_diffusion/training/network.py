@@ -100,6 +100,12 @@ def build(source: Source, sequence_length: int, T: int, options: dict) -> nn.Mod
         raise _user_error(source, what, error, cls.__init__) from error
 
 
+def laid_out(source: Source, options: dict, shape: list[int] | None) -> dict:
+    """options, with data.shape as the network's own shape, if it has such an option that is not set."""
+    takes_it = "shape" in inspect.signature(load_class(source)).parameters
+    return {"shape": shape} | options if shape and takes_it else options
+
+
 def _unknown_option(source: Source, name: str, names: list[str]) -> str:
     near = difflib.get_close_matches(name, names, n=1)
     hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(names) or 'none'}"

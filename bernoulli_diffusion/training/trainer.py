@@ -30,7 +30,7 @@ from ..system.files import lock, remove_stray_temporaries, write_atomically
 from ..system.interrupt import Interrupt, Interrupted
 from . import checkpoint
 from .distributed import ALONE, Processes, check_batch_size
-from .network import build, try_out
+from .network import build, laid_out, try_out
 from .optimizer import AdamW
 from .run_folder import RunFolder
 from .validator import Validator
@@ -83,6 +83,8 @@ class Trainer:
         self.kind, T = kind_of(self.config), self.config.model.T
         check_batch_size(self.config.data.batch_size, processes.size)
         torch.manual_seed(derive_seed(self.training.seed, WEIGHTS))
+        options, shape = self.config.model.reverse_model, self.config.data.shape
+        self.config.model.reverse_model = laid_out(folder.source, options, shape)
         model = build(folder.source, self.length, T, self.kind.network_options(self.config))
         on_cpu = self.kind.new_process(self.config, folder.train, "cpu")
         try_out(folder.source, model, self.length, T, on_cpu)

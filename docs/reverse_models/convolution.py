@@ -8,7 +8,8 @@ Source: residual convolutions that are told the time, as in the U-net of Ho et a
 (arXiv 2006.11239), without its changes of scale: fields of bits are small.
 
 Helps for images, lattices and cellular automata (`periodic: true` joins opposite edges, as in the Ising
-data). Without `shape` the string is one row: sequences in which neighbours matter.
+data). data.shape is its shape, if no other is given; without one the string is one row: sequences in
+which neighbours matter.
 Set in config.yaml, here for an 8 x 8 lattice: `model: {reverse_model: {shape: [8, 8], periodic: true}}`.
 Cost: 18 L channels^2 products a block and string.
 """

@@ -37,6 +37,7 @@ NETWORKS = {
     "hollow": ({"width": 32}, 0.003),
     "convolution": ({}, 0.003),
     "automaton": ({"num_automata": 16}, 0.02),
+    "unet": ({}, 0.003),
 }
 
 
@@ -61,7 +62,7 @@ def measure(folder: RunFolder, name: str, data: str, steps: int) -> list[str]:
     """One row of the table."""
     options, rate = NETWORKS[name]
     if name == "convolution":
-        options = options | {"shape": folder.config.data.shape, "periodic": data == "ising"}
+        options = options | {"periodic": data == "ising"}
     folder.source, folder.config.model.reverse_model = network(name), options
     folder.config.training.lr = rate
     steps_per_epoch = -(-len(folder.train) // BATCH_SIZE)
