@@ -4,7 +4,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from bernoulli_diffusion.system.command_line import ArgumentParser, run, tell
+from bernoulli_diffusion.system.command_line import ArgumentParser, put_out, run, tell
 from bernoulli_diffusion.system.interrupt import Interrupted, ending_at_once
 
 
@@ -85,9 +85,9 @@ def train(arguments, group) -> None:
         if group.is_first and not arguments.quiet:
             tell(text)
 
-    def put_out(text: object) -> None:
+    def show(text: object) -> None:
         if group.is_first:
-            print(text)
+            put_out(text)
 
     overrides = list(arguments.overrides)
     if arguments.seed is not None:
@@ -118,12 +118,12 @@ def train(arguments, group) -> None:
             inform(
                 f"{trainer.results_dir}: already finished; --set training.epochs=N asks for more"
             )
-            put_out(trainer.results_dir)
+            show(trainer.results_dir)
             return
     for warning in reports.data_warnings(trainer):
         trainer.warn(warning)
     if arguments.check:
-        put_out(reports.check(trainer))
+        show(reports.check(trainer))
         return
     inform(reports.start(trainer))
     try:
@@ -132,9 +132,9 @@ def train(arguments, group) -> None:
     except Interrupted as stop:
         inform(f"stopped by {stop}; all {trainer.step:,} steps are saved; go on with:")
         inform(f"python train.py {shlex.quote(arguments.run_dir)} --resume")
-        put_out(trainer.results_dir)
+        show(trainer.results_dir)
         sys.exit(stop.exit_code)
-    put_out(trainer.results_dir)
+    show(trainer.results_dir)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import ctypes
+import errno
 import math
 import os
 import signal
@@ -11,6 +12,7 @@ import time
 from pathlib import Path
 
 from .errors import RunError, UserError, is_out_of_memory, printable
+from .interrupt import handle
 
 OUT_OF_MEMORY = (
     "out of memory; lower data.batch_size, model.num_sample_steps, training.val_batch_size or the"
@@ -18,6 +20,7 @@ OUT_OF_MEMORY = (
 )
 
 SECONDS_TO_SPEAK = 3
+FULL = (errno.ENOSPC, errno.EDQUOT)  # a disk, or one's share of it
 
 
 class ArgumentParser(argparse.ArgumentParser):
@@ -91,13 +94,13 @@ def tune_process() -> None:
 
 
 def run(main) -> int:
-    """Run main() and return the exit code: 0 done, 1 failed, 2 the user's mistake, 130/143 signals.
+    """Run main() and return the exit code: 0 done, 1 failed, 2 the user's mistake, 128 + n signal n.
 
     A mistake or a fault of the world is told in one line on standard error, without a traceback.
     """
     tune_process()
-    with contextlib.suppress(ValueError):  # only the main thread may
-        signal.signal(signal.SIGTERM, _terminate)
+    _open_closed_streams()
+    handle(_end)
     try:
         with contextlib.suppress(AttributeError):  # stdout may be anything while testing
             sys.stdout.reconfigure(errors="surrogateescape")  # a path as the system gave it
@@ -121,24 +124,88 @@ def run(main) -> int:
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         return _tell(f"{where}{error.strerror or error}", 1, is_of_one=True)
+    finally:
+        _flush(sys.stdout)
+        _flush(sys.stderr)
 
 
-def _terminate(number: int, _frame) -> None:
-    """SIGTERM ends a command as Ctrl-C does, so that temporary files go."""
+def _flush(stream) -> None:
+    """Write what is left; what cannot be written vanishes, or it would change the exit code."""
+    try:
+        stream.flush()
+    except (OSError, ValueError):
+        _discard(stream)
+
+
+def _end(number: int, _frame) -> None:
+    """A signal ends a command as Ctrl-C does, so that temporary files go."""
     raise KeyboardInterrupt(number)
 
 
+def _open_closed_streams() -> None:
+    """Give a standard stream that was closed (>&-, some daemons) a place where all vanishes.
+
+    Otherwise the next file that is opened takes its number, and what is meant for the stream goes
+    into the file; and Python has None in its place.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is not None:
+            continue
+        mode = "w" if number else "r"
+        try:
+            os.fstat(number)
+        except OSError:
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            if nowhere != number:
+                os.dup2(nowhere, number)
+                os.close(nowhere)
+            _closed.add(name)
+        setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115
+
+
+_closed: set[str] = set()  # names of the standard streams that nobody has
+
+
+def require_standard_output(cure: str) -> None:
+    """Raises UserError if standard output was closed when the program started."""
+    if "stdout" in _closed:
+        raise UserError(f"standard output is closed; {cure}")
+
+
 def tell(text: str) -> None:
-    """Print on standard error. That nobody reads it any more (2>&1 | head) is no reason to stop."""
+    """Print on standard error. That it cannot be read or written there is no reason to stop."""
     try:
         print(text, file=sys.stderr, flush=True)
+    except OSError as error:
+        if error.errno not in FULL:  # later there may be room again
+            _discard(sys.stderr)
+    except ValueError:  # closed since
+        pass
+
+
+def put_out(text: object) -> None:
+    """Print a result on standard output or, where nobody can read it there, on standard error."""
+    if "stdout" in _closed:
+        tell(str(text))
+        return
+    try:
+        print(text, flush=True)
     except BrokenPipeError:
-        _discard(sys.stderr)
+        _discard(sys.stdout)
+        tell(str(text))
+    except OSError:
+        _discard(sys.stdout)
+        tell(str(text))
+        raise
 
 
 def _discard(stream) -> None:
     """Let what is still to be written to the stream vanish."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    with (
+        contextlib.suppress(OSError, ValueError, AttributeError),
+        open(os.devnull, "wb") as nowhere,
+    ):
+        os.dup2(nowhere.fileno(), stream.fileno())
 
 
 def _tell(error: object, code: int, is_of_one: bool = False) -> int:

@@ -25,7 +25,7 @@ from processes import (
 from bernoulli_diffusion.likelihood import Estimate
 from bernoulli_diffusion.system.errors import RunError, UserError
 from bernoulli_diffusion.system.files import lock
-from bernoulli_diffusion.system.interrupt import Interrupt, Interrupted, ending_at_once
+from bernoulli_diffusion.system.interrupt import STOPPING, Interrupt, Interrupted, ending_at_once
 from bernoulli_diffusion.training import checkpoint
 from bernoulli_diffusion.training.resume import find_results_dir, resume
 from bernoulli_diffusion.training.run_folder import read_run_folder
@@ -59,7 +59,13 @@ def stop_and_resume(folder: Path, *blow) -> tuple[Command, Command]:
 
 
 @pytest.mark.parametrize(
-    ("letter", "times", "number"), [("v", 2, signal.SIGTERM), ("f", 1, signal.SIGINT)]
+    ("letter", "times", "number"),
+    [
+        ("v", 2, signal.SIGTERM),
+        ("f", 1, signal.SIGINT),
+        ("t", 9, signal.SIGHUP),
+        ("g", 2, signal.SIGUSR1),
+    ],
 )
 def test_a_signal(tmp_path, undisturbed, letter, times, number):
     stopped, resumed = stop_and_resume(tmp_path, letter, times, number)
@@ -77,6 +83,30 @@ def test_a_second_signal_leaves_at_once(tmp_path, undisturbed):
     assert (stopped.wait(), stopped.stdout) == (130, "")
     assert resumed.wait() == 0, resumed.stderr
     assert_identical(outcome(only_results_dir(tmp_path / "run")), undisturbed)
+
+
+def test_a_closed_terminal_says_so_twice(tmp_path, undisturbed):
+    """The kernel sends SIGHUP, and so does the shell on its way out: the second one is no hurry."""
+    stopped, resumed = stop_and_resume(tmp_path, "t", 14, signal.SIGHUP, 0.0, 2)
+    assert stopped.wait() == 128 + signal.SIGHUP
+    assert "all 14 steps are saved" in stopped.stderr
+    assert resumed.wait() == 0, resumed.stderr
+    assert_identical(outcome(only_results_dir(tmp_path / "run")), undisturbed)
+
+
+def ignore_hangups(*blow) -> None:
+    """As nohup does, before the program starts."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    strike(*blow)
+
+
+def test_nohup_goes_on(tmp_path, undisturbed):
+    run_dir, blow = make_run(tmp_path / "run"), ("t", 9, signal.SIGHUP)
+    command = Command(
+        tmp_path, "train.py", run_dir, "--device", "cpu", prepare=ignore_hangups, given=blow
+    )
+    assert command.wait() == 0, command.stderr
+    assert_identical(outcome(only_results_dir(run_dir)), undisturbed)
 
 
 @pytest.mark.parametrize(("letter", "times", "delay"), [("s", 4, 0.002), ("d", 1, 0.1)])
@@ -415,22 +445,36 @@ def test_an_infinite_bound_ends_the_run(run_dir, monkeypatch):
     json.loads(text, parse_constant=pytest.fail)
 
 
+def handlers() -> list:
+    return [signal.getsignal(number) for number in STOPPING]
+
+
 def test_handlers_are_put_back():
-    before = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
+    before = handlers()
     with Interrupt() as interrupt:
         interrupt.poll()
         signal.raise_signal(signal.SIGTERM)
         with pytest.raises(Interrupted) as caught:
             interrupt.poll()
     assert caught.value.exit_code == 143
-    assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == before
+    assert handlers() == before
 
 
 def test_while_modules_are_imported_signals_have_their_default_effect():
-    before = [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)]
+    before = handlers()
     with ending_at_once():
-        assert {signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)} == {signal.SIG_DFL}
-    assert [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)] == before
+        assert set(handlers()) == {signal.SIG_DFL}
+    assert handlers() == before
+
+
+def test_the_end_of_a_jobs_time_does_not_cut_short_what_the_warning_began():
+    """SLURM: SIGUSR1 some time before, SIGTERM at the end. A second SIGTERM insists."""
+    with Interrupt() as interrupt:
+        for number in (signal.SIGUSR1, signal.SIGHUP, signal.SIGTERM):
+            signal.raise_signal(number)
+        with pytest.raises(Interrupted) as caught:
+            interrupt.poll()
+    assert caught.value.exit_code == 143
 
 
 WATCH = """
@@ -439,7 +483,8 @@ import runpy, signal, sys
 class Watch:
     def find_spec(name, path, target=None):
         if name in ("torch", "numpy"):
-            handlers = {signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
+            numbers = signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1
+            handlers = {signal.getsignal(n) for n in numbers}
             print(name, handlers == {signal.SIG_DFL})
 
 sys.meta_path.insert(0, Watch)
