@@ -133,7 +133,7 @@ class Walk:
         self.times = all_times(T) if exact else grid_times(T, steps)
         self.proposals = None
         if exact and is_thinning_faster(diffusion, length):
-            self.proposals = ProposalTimes(diffusion.process.max_flip_probability())
+            self.proposals = ProposalTimes(diffusion.process.flips.max_flip_probability())
 
     def check_times(self) -> list[int]:
         """From T to 0: at most CHECKS steps, by times that the walk visits."""
@@ -182,7 +182,7 @@ class Walk:
             logits = self.diffusion.reverse_model(x[index], now)
             row, bit = (when == now[:, None]).nonzero(as_tuple=True)  # (n,) the proposals
             s, place = now[row], (index[row], bit)
-            flip, gained = process.guided_flip(
+            flip, gained = process.flips.guided_flip(
                 x[place], logits[row, bit], evidence[place], s, noise.uniform_at(call, row, bit)
             )
             x[place] = torch.where(flip, 1 - x[place], x[place])
@@ -265,6 +265,11 @@ def _draw(numbers: Tensor, runs: Runs, N: int, D: int, seed: int) -> Conditional
 # ------------------------------------------------------------------------------- denoising
 
 
+def has_channel(diffusion: Diffusion) -> bool:
+    """Whether a noisy sample is x_t of this process at some t, so that `denoised` starts at it."""
+    return diffusion.process.flips is not None
+
+
 @torch.inference_mode()
 def denoised(
     diffusion: Diffusion,
@@ -283,14 +288,14 @@ def denoised(
     y: (B, L) bits; flip_probability in [0, 0.5]; noise: of B rows. Returns (B, L).
     """
     process = diffusion.process
-    t = process.time_of_channel(flip_probability)
+    t = process.flips.time_of_channel(flip_probability)
     if t == 0:
         return y.clone()
     walk = Walk(diffusion, y.shape[1], steps)
     r = max(s for s in walk.times if s < t)
     now, then = torch.full_like(noise.rows, t), torch.full_like(noise.rows, r)
     logits = diffusion.reverse_model(y, now)
-    x = process.channel_step(y, logits, flip_probability, then, noise.uniform(0))
+    x = process.flips.channel_step(y, logits, flip_probability, then, noise.uniform(0))
     below = Noise(derive_seed(noise.seed, DENOISING), noise.rows, noise.length)
     return walk.down(x, torch.zeros_like(x), r, 0, below, poll)[0]
 
@@ -302,7 +307,9 @@ def denoised_mean(diffusion: Diffusion, y: Tensor, flip_probability: float) -> T
     y: (B, L) bits; flip_probability in [0, 0.5]. Returns (B, L) probabilities.
     """
     process = diffusion.process
-    t = torch.full((len(y),), max(1, process.time_of_channel(flip_probability)), device=y.device)
+    t = torch.full(
+        (len(y),), max(1, process.flips.time_of_channel(flip_probability)), device=y.device
+    )
     logits = diffusion.reverse_model(y, t)
     return torch.sigmoid(logits + process.evidence_of(y, flip_probability))
 

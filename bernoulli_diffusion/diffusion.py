@@ -31,7 +31,7 @@ def times_from_uniform(u: Tensor, T: int) -> tuple[Tensor, Tensor]:
 class Diffusion:
     """A forward process and the network that runs it backwards.
 
-    process: the forward process (forward_process.py); reverse_model: (x_t, t) -> logits.
+    process: the forward process (as kinds.Process describes it); reverse_model: (x_t, t) -> logits.
     """
 
     def __init__(self, process, reverse_model: nn.Module):
@@ -44,13 +44,14 @@ class Diffusion:
     def bound_term(self, x_0: Tensor, t: Tensor, u: Tensor) -> Tensor:
         """The term of the bound at times t, with x_t ~ q(x_t | x_0) drawn from u, in bits.
 
-        Less the process's control variate, whose sum over t is known (control_total).
+        Less what the process knows of it in closed form (beside_steps), if anything.
         x_0: (B, L); t: (B,) in 1..T; u: (B, L) uniform. Returns (B,).
         """
         x_t = self.process.sample_x_t(x_0, t, u)
         logits = self.reverse_model(x_t, t).float()  # its precision may be lower while it trains
         divergence = self.process.step_divergence(x_0, x_t, logits, t, t - 1)
-        return divergence - self.process.control(x_0, x_t, t)
+        beside = self.process.beside_steps
+        return divergence if beside is None else divergence - beside.control(x_0, x_t, t)
 
     def one_t_estimate(self, x_0: Tensor, u_t: Tensor, u_x: Tensor) -> Tensor:
         """An unbiased estimate of each row's bound from a single time each, in bits.
@@ -61,7 +62,10 @@ class Diffusion:
         """
         t, probability = self.process.times(u_t)
         estimate = self.bound_term(x_0, t, u_x) / probability
-        return estimate + self.process.control_total(x_0) + self.process.fixed_terms(x_0)
+        beside = self.process.beside_steps
+        if beside is None:
+            return estimate
+        return estimate + beside.control_total(x_0) + beside.fixed_terms(x_0)
 
     def loss(self, x_0: Tensor, num_sample_steps: int = 1) -> Tensor:
         """The training loss: the batch's mean bound in bits, from num_sample_steps times a row.

@@ -98,7 +98,7 @@ def main() -> None:
     arguments = parse_arguments()
     # torch takes a second to import: after the arguments are known to be sound
     with ending_at_once():
-        from .kinds import kind_of
+        from .kinds import kind_of, refuse_options_of_others
         from .system.device import choose_device
         from .system.errors import UserError
         from .training import checkpoint as checkpoints
@@ -108,7 +108,9 @@ def main() -> None:
     L = checkpoint["sequence_length"]
     config = checkpoints.config_of(checkpoint, arguments.checkpoint)
     kind = kind_of(config)
-    kind.refuse_questions(arguments)
+    refuse_options_of_others(
+        kind, [o for o in ("exact", "explain", "heatmap") if getattr(arguments, o)]
+    )
     diffusion = checkpoints.restore(
         checkpoint,
         arguments.checkpoint,
@@ -277,12 +279,13 @@ def _explain(diffusion, strings, path: Path, device) -> None:
 def _draw_heatmap(diffusion, strings, path: Path, shape, device) -> None:
     import torch
 
+    from .bits.pictures import surprise_map
     from .conditioning import leave_one_out
     from .results import plots
 
     bits = strings.bits(slice(HEATMAP_LINES))
     p = leave_one_out(diffusion, torch.from_numpy(bits).float().to(device)).cpu().numpy()
-    plots.write_figure(plots.surprise_map(bits, p, len(strings), shape), path)
+    plots.write_figure(surprise_map(bits, p, len(strings), shape), path)
 
 
 if __name__ == "__main__":

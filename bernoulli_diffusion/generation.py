@@ -10,8 +10,8 @@ from functools import partial
 import numpy as np
 import torch
 
-from .conditioning import MAX_RUNS, conditional_samples, denoised, denoised_mean
-from .kinds import kind_of
+from .conditioning import MAX_RUNS, conditional_samples, denoised, denoised_mean, has_channel
+from .kinds import kind_of, refuse_options_of_others
 from .noise import Noise
 from .sampling import sample
 from .system.command_line import tell
@@ -30,7 +30,9 @@ def generate(arguments, group: Processes) -> None:
     checkpoint = checkpoints.load(arguments.checkpoint)
     config = checkpoints.config_of(checkpoint, arguments.checkpoint)
     kind = kind_of(config)
-    kind.refuse_options(arguments)
+    given = ("flip_probability", "noise_std", "deterministic")
+    given = [name.replace("_", "-") for name in given if getattr(arguments, name)]
+    refuse_options_of_others(kind, given)
     patterns = read_question(kind, arguments, checkpoint["sequence_length"])
     diffusion = checkpoints.restore(
         checkpoint,
@@ -115,7 +117,7 @@ def answers(kind, diffusion, patterns, arguments, device) -> Iterator[bytes]:
     """Samples with conditions as text, piece by piece."""
     patterns = torch.from_numpy(patterns)
     started_at_string = arguments.denoise and not arguments.particles and not arguments.independent
-    if started_at_string and diffusion.process.has_flips and kind.are_known(patterns).all():
+    if started_at_string and has_channel(diffusion) and kind.are_known(patterns).all():
         yield from restored(kind, diffusion, patterns.to(device).float(), arguments)
     else:
         yield from completed(kind, diffusion, patterns, arguments)

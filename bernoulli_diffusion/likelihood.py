@@ -143,9 +143,10 @@ def bound_of_each(
             parts.append(y - (shares[:, None] * c).sum(dim=0))
         values = torch.cat(parts, dim=1)  # (n, R)
         variance = values.diff(dim=1).square().mean(dim=1) / 2
-        fixed = diffusion.process.fixed_terms(x_0)
-        fixed = fixed.double().cpu() if isinstance(fixed, Tensor) else fixed
-        yield values.mean(dim=1) + fixed, (variance / R).sqrt()
+        mean, beside = values.mean(dim=1), diffusion.process.beside_steps
+        if beside is not None:
+            mean += beside.fixed_terms(x_0).double().cpu()
+        yield mean, (variance / R).sqrt()
 
 
 def _references(diffusion: Diffusion, x_0: Tensor) -> Tensor:
@@ -195,7 +196,7 @@ def exact_law(diffusion: Diffusion, length: int, device: torch.device | str = "c
     law = torch.full((len(x),), 0.5**length, dtype=torch.float64)
     for step in range(diffusion.T, 0, -1):
         t = torch.full((len(x),), step, device=device)
-        f = diffusion.process.flip_probability(x, diffusion.reverse_model(x, t), t, t - 1)
+        f = diffusion.process.flips.flip_probability(x, diffusion.reverse_model(x, t), t, t - 1)
         one = torch.where(x == 1, 1 - f.double(), f.double()).cpu()  # P(x_{t-1,i} = 1 | x_t)
         kernel = torch.ones(len(x), 1, dtype=torch.float64)
         for p in one.T[:, :, None]:

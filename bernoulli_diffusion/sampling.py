@@ -113,14 +113,14 @@ def balanced(diffusion: Diffusion, noise: Noise, times: list[int]) -> Iterator[t
     that of ancestral; as the steps get short, so is the law.
     times: falling, from T to 0. Yields (t, x_t) at every time, x_t (B, L) float bits.
     """
-    process, T, rows = diffusion.process, diffusion.T, noise.rows
+    flips, T, rows = diffusion.process.flips, diffusion.T, noise.rows
     here, first = torch.arange(len(rows), device=rows.device), torch.zeros_like(rows)
 
     def step(x_t: Tensor, t: Tensor, r: Tensor) -> Tensor:
-        f = process.flip_probability(x_t, diffusion.reverse_model(x_t, t), t, r)
+        f = flips.flip_probability(x_t, diffusion.reverse_model(x_t, t), t, r)
         u = noise.uniform_at(2 * T - r[0], here, first)[:, None]  # ancestral uses steps up to T
         # summed in float64, where there is one, or else pieces are lost at the end of a long row
-        flip = draw_together(f.to(process.alpha.dtype), noise.uniform(T - r[0]), u)
+        flip = draw_together(f.to(diffusion.process.alpha.dtype), noise.uniform(T - r[0]), u)
         return torch.where(flip, 1 - x_t, x_t)
 
     return descend(diffusion, noise, times, step)
@@ -167,7 +167,8 @@ def thinned(
     Yields (t, x_t) for the times in shown, falling and ending with 0, all at the end. poll is called
     at every step.
     """
-    proposals = ProposalTimes(diffusion.process.max_flip_probability())
+    flips = diffusion.process.flips
+    proposals = ProposalTimes(flips.max_flip_probability())
     device, (B, L) = noise.rows.device, (len(noise.rows), noise.length)
     shown_times = torch.tensor(shown, device=device)
     states = torch.empty(len(shown), B, L, device=device)
@@ -186,9 +187,7 @@ def thinned(
         logits = diffusion.reverse_model(x, t)
         row, bit = (when == t[:, None]).nonzero(as_tuple=True)  # (n,) the proposals
         s = t[row]
-        f = diffusion.process.flip_probability(
-            x[row, bit, None], logits[row, bit, None], s, s - 1
-        ).squeeze(1)
+        f = flips.flip_probability(x[row, bit, None], logits[row, bit, None], s, s - 1).squeeze(1)
         accepted = noise.uniform_at(call, row, bit) * proposals.b[s] < f
         x[row, bit] = torch.where(accepted, 1 - x[row, bit], x[row, bit])
         # a bit that proposed draws its next proposal below t
@@ -205,9 +204,10 @@ def thinned(
 
 def is_thinning_faster(diffusion: Diffusion, length: int) -> bool:
     """Whether thinned is expected to beat a network call at every step."""
-    if not diffusion.process.has_flips:
+    flips = diffusion.process.flips
+    if flips is None:
         return False
-    calls = ProposalTimes(diffusion.process.max_flip_probability()).expected_network_calls(length)
+    calls = ProposalTimes(flips.max_flip_probability()).expected_network_calls(length)
     return 1.25 * calls < diffusion.T  # a thinned step costs up to a quarter more than a plain one
 
 
@@ -232,7 +232,7 @@ def walk(
     times = all_times(diffusion.T) if exact else grid_times(diffusion.T, steps)
     if is_deterministic:
         visited = deterministic(diffusion, noise, times)
-    elif exact or not diffusion.process.has_flips:
+    elif exact or diffusion.process.flips is None:
         visited = ancestral(diffusion, noise, times)
     else:
         visited = balanced(diffusion, noise, times)

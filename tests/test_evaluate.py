@@ -14,6 +14,7 @@ from test_command_line import CONFIG, ROOT, STRINGS, assert_mistake, make_run, s
 
 from bernoulli_diffusion import evaluate
 from bernoulli_diffusion.bits.data import BitStrings
+from bernoulli_diffusion.bits.pictures import surprise_map
 from bernoulli_diffusion.bits.process import BernoulliDiffusionProcess
 from bernoulli_diffusion.diffusion import Diffusion
 from bernoulli_diffusion.likelihood import Effort, bound_of_each, exact_law, plan_bound
@@ -104,7 +105,7 @@ def test_surprise_map_is_a_figure(tmp_path):
     bits = np.eye(6, dtype=np.uint8)
     for shape in (None, (2, 3), (1, 6)):
         path = tmp_path / f"{shape}.png"
-        plots.write_figure(plots.surprise_map(bits, np.full((6, 6), 0.3), 6, shape), path)
+        plots.write_figure(surprise_map(bits, np.full((6, 6), 0.3), 6, shape), path)
         assert iio.imread(path).ndim == 3
 
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from bernoulli_diffusion import likelihood
-from bernoulli_diffusion.bits import independent_bits
 from bernoulli_diffusion.bits.data import BitStrings
+from bernoulli_diffusion.bits.measures import independent_bits
 from bernoulli_diffusion.bits.process import BernoulliDiffusionProcess
 from bernoulli_diffusion.diffusion import Diffusion
 from bernoulli_diffusion.likelihood import estimate_bound

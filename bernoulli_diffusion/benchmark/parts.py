@@ -492,7 +492,7 @@ def growth_T(size: Size, device: torch.device, _folder: Path) -> list[dict]:
     samples = time_in_turn([(draw, 100) for draw in draws], size.few_rounds, size.seconds, device)
     rows = []
     for trainer, ours, draw in zip(trainers, steps, samples, strict=True):
-        proposals = ProposalTimes(trainer.diffusion.process.max_flip_probability())
+        proposals = ProposalTimes(trainer.diffusion.process.flips.max_flip_probability())
         rows.append(
             {
                 "T": trainer.diffusion.T,

@@ -37,11 +37,12 @@ class BernoulliDiffusionProcess:
     same share of the signal at each step: alpha_t = prod_{r<=t} (1 - beta_r) = 1 - t/T.
     """
 
-    has_flips = True  # so that thinning and balanced steps apply
     # The look-ahead halves the network's log-odds. All of them would count once for every known bit
     # what these have in common; none would forget it. Half was best in every case that was measured.
     trust = 0.5
     simple_loss = None  # training lowers the bound
+    deterministic_step = None
+    beside_steps = None  # alpha_T = 0 leaves nothing to add, and x_0 needs no units
     least_bits = 0.0  # a bit, to which a bound's precision is relative
     output_name = "log-odds of x_0"
     input_name = "fair bits"
@@ -55,6 +56,11 @@ class BernoulliDiffusionProcess:
         evidence[0] = CERTAIN
         self.alpha = alpha.to(device, dtype)  # (T + 1,), falls from 1 to 0
         self.evidence = evidence.to(device, torch.float32)  # (T + 1,), lambda_t in nats
+
+    @property
+    def flips(self) -> "BernoulliDiffusionProcess":
+        """What a step does: this process has it all itself."""
+        return self
 
     def state(self) -> dict:
         """What a checkpoint must keep beside the config: nothing."""
@@ -109,14 +115,6 @@ class BernoulliDiffusionProcess:
         below = (1 - alpha_t).float() + 2 * alpha_t.float() * torch.sigmoid(agreement)
         return half_beta * above / below
 
-    def posterior_flip_probability(self, x_t: Tensor, x_0: Tensor, t: Tensor, r: Tensor) -> Tensor:
-        """q(x_r != x_t | x_t, x_0) per bit: flip_probability with x_0 known, c = s_t s_0 = +-1."""
-        alpha_t, alpha_r = self.alpha[t][:, None], self.alpha[r][:, None]  # (B, 1)
-        half_beta = (1 - alpha_t / alpha_r) / 2
-        agree = half_beta * (1 - alpha_r) / (1 + alpha_t)
-        differ = half_beta * (1 + alpha_r) / (1 - alpha_t)
-        return torch.where(x_t == x_0, agree.float(), differ.float())
-
     def reverse_step(self, x_t: Tensor, logits: Tensor, t: Tensor, r: Tensor, u: Tensor) -> Tensor:
         """Draw x_r ~ p(x_r | x_t). u: (B, L) uniform. Returns (B, L) float bits."""
         flip = u < self.flip_probability(x_t, logits, t, r)
@@ -164,17 +162,6 @@ class BernoulliDiffusionProcess:
     def times(self, u: Tensor) -> tuple[Tensor, Tensor]:
         """Times and their probabilities; see times_from_uniform."""
         return times_from_uniform(u, self.T)
-
-    def fixed_terms(self, x_0: Tensor) -> float:
-        """What the bound holds beside the steps: nothing, for alpha_T = 0."""
-        return 0.0
-
-    def control(self, x_0: Tensor, x_t: Tensor, t: Tensor) -> float:
-        """What is taken off each term of the bound, and put back as control_total: nothing, for bits."""
-        return 0.0
-
-    def control_total(self, x_0: Tensor) -> float:
-        return 0.0
 
     def control_variate(self, x_0: Tensor, x_t: Tensor, logits: Tensor, t: Tensor) -> Tensor:
         """How far step_divergence to t - 1 is off its mean over q(x_t | x_0), were logits constant; bits.

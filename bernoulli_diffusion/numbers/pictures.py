@@ -4,20 +4,31 @@ Of samples of more numbers without a shape, the first two are drawn. As in plots
 draws random numbers or changes a global setting.
 """
 
+from pathlib import Path
+
 import numpy as np
+import torch
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import StepPatch
 
-from ..results import plots
-from ..results.plots import MUTED, TRAIN, VAL, evenly_spaced
+from ..config import Config
+from ..noise import Noise
+from ..results import frames, plots
+from ..results.frames import evenly_spaced, write_gif
+from ..results.plots import MUTED, TRAIN, VAL
+from ..sampling import trajectory
+from . import most_drawn
+from .data import RealVectors
 
 BINS = 60
 GRID = 400, 80  # points along an axis of a density: of one number, of two
 MAX_IMAGES = 64
 FRAMES = 32  # of a GIF
+STEPS = 150  # network calls for reverse_process.gif
+IMAGES = 64  # in it
 
 
 def as_images(length: int, shape) -> bool:
@@ -60,7 +71,9 @@ def energy_curve(results: dict) -> Figure:
 # ---------------------------------------------------------------------------------------- samples
 
 
-def samples(x: np.ndarray, data: np.ndarray, density: np.ndarray | None, shape=None) -> Figure:
+def samples_beside_data(
+    x: np.ndarray, data: np.ndarray, density: np.ndarray | None, shape=None
+) -> Figure:
     """Samples of a model beside data, and its density where a sample is one number or two.
 
     x: (N, D); data: (M, D); density: at the points of density_grid(data), or None.
@@ -234,7 +247,7 @@ def sample_frames(
     around = states[-1] if data is None else data
     if as_images(states.shape[2], shape):
         levels = np.round(_levels(states, around) * 15) / 15
-        return plots.sample_frames(levels, labels, title, shape, "dark is large", "sample")
+        return frames.sample_frames(levels, labels, title, shape, "dark is large", "sample")
     figure, [axes] = _panels(1, width=4.8, height=4.8)
     _behind(axes, around, data is not None)
     moving = _scatter(axes, states[0]) if states.shape[2] > 1 else _bars(axes, states[0], around)
@@ -245,7 +258,7 @@ def sample_frames(
         artist.set_animated(True)  # not part of the background, which is drawn once
     figure.canvas.draw()
     background = figure.canvas.copy_from_bbox(figure.bbox)
-    frames = []
+    drawn = []
     for x, label in zip(states, labels, strict=True):
         figure.canvas.restore_region(background)
         title_text.set_text(f"{title} · {label}")
@@ -255,8 +268,8 @@ def sample_frames(
             moving.set_data(_density_of(x, around)[0])
         for artist in (moving, title_text):
             axes.draw_artist(artist)
-        frames.append(np.asarray(figure.canvas.buffer_rgba())[..., :3].copy())
-    return np.stack(frames)
+        drawn.append(np.asarray(figure.canvas.buffer_rgba())[..., :3].copy())
+    return np.stack(drawn)
 
 
 def _behind(axes: Axes, data: np.ndarray, is_drawn: bool) -> None:
@@ -271,3 +284,104 @@ def _behind(axes: Axes, data: np.ndarray, is_drawn: bool) -> None:
     _set_range(axes, data)
     if is_drawn:
         axes.scatter(data[:, 0], data[:, 1], s=3, color=MUTED, alpha=0.25, linewidths=0)
+
+
+# ---------------------------------------------------------------------------------------- files
+
+
+def draw_progress(results: dict, config: Config, train: RealVectors, folder: Path) -> None:
+    """The curves of results.json, and the samples through training."""
+    curve = loss_curve(results, config.training.loss == "simple")
+    plots.write_figure(curve, folder / "loss_curve.png")
+    plots.write_figure(energy_curve(results), folder / "validation.png")
+    frames = sample_frames(
+        np.array(results["examples_per_epoch"]),
+        [f"epoch {epoch}" for epoch in results["validated_epochs"]],
+        "samples while training",
+        _shown(train),
+        config.data.shape,
+    )
+    write_gif(frames, folder / "sample_evolution_throughout_training.gif")
+
+
+def draw_frame(results: dict, config: Config, train: RealVectors) -> np.ndarray:
+    """(H, W) or (H, W, 3) uint8: the samples of the last validation."""
+    last = np.array(results["examples_per_epoch"][-1:])
+    label, shape = f"epoch {results['validated_epochs'][-1]}", config.data.shape
+    title = "samples while training"
+    [frame] = sample_frames(last, [label], title, _shown(train), shape)
+    return frame
+
+
+def draw_model(
+    diffusion, config: Config, train: RealVectors, seed: int, folder: Path, poll
+) -> None:
+    """Pictures of the trained model: the way from data to noise and back, and samples beside data."""
+    process, shape = diffusion.process, config.data.shape
+    data = _shown(train)
+    count = most_drawn(train.length)
+    if as_images(train.length, shape):
+        count = min(count, IMAGES)
+    numbers = torch.arange(count, device=process.alpha.device)
+    noise = Noise(seed, numbers, train.length)
+    gif, steps = folder / "reverse_process.gif", min(process.T, STEPS)
+    drawn = draw_trajectory(diffusion, noise, config, gif, data, steps=steps, poll=poll)
+
+    rows = torch.arange(min(count, len(train)))
+    x_0 = train.tensor(rows, process.alpha.device)
+    u = Noise(seed, rows.to(x_0.device), train.length).uniform(0)
+    six = forward_times(process.T)
+    forward = [process.to_data(process.sample_x_t(x_0, torch.full_like(rows, t), u)) for t in six]
+    figure = forward_process(forward, six, shape)
+    plots.write_figure(figure, folder / "forward_process.png")
+
+    density = None
+    if train.length <= 2:
+        poll()
+        grid = density_grid(data)
+        density = 2.0 ** -bound_on_grid(diffusion, grid, poll)
+    figure = samples_beside_data(drawn, data, density, shape)
+    plots.write_figure(figure, folder / "samples.png")
+
+
+def draw_trajectory(
+    diffusion, noise: Noise, config: Config, path: Path, data: np.ndarray | None = None, **how
+) -> np.ndarray:
+    """A GIF of samples on their way from noise, in front of data. how: as in sampling.trajectory.
+
+    Returns the samples.
+    """
+    times, states = trajectory(diffusion, noise, **how, most=FRAMES)
+    labels, shape = [f"t = {t}" for t in times], config.data.shape
+    frames = sample_frames(states, labels, "from noise to samples", data, shape)
+    write_gif(frames, path)
+    return states[-1]
+
+
+def _shown(train: RealVectors) -> np.ndarray:
+    """As many of the training samples as are drawn beside the model's."""
+    return train.dequantized(slice(4 * most_drawn(train.length)))
+
+
+@torch.inference_mode()
+def bound_on_grid(diffusion, points: np.ndarray, poll) -> np.ndarray:
+    """The bound at every point (n, D), D <= 2: (n,) bits. Times and noise are the same for all.
+
+    They are those of a low-discrepancy sequence (Roberts 2018: multiples of powers of the golden
+    ratio, or of its sibling for two dimensions), so that few of them will do.
+    """
+    process, (n, D) = diffusion.process, points.shape
+    device, draws = process.alpha.device, max(64, 250_000 // n)
+    mean, deviation = process.mean.numpy(), process.deviation.numpy()
+    x_0 = torch.from_numpy(((points - mean) / deviation).astype(np.float32)).to(device)
+    k = torch.arange(draws, device=device)[:, None] + 0.5
+    times, probability = process.times(k[:, 0] / draws)
+    u = (k * torch.tensor(((0.6180340,), (0.7548777, 0.5698403))[D - 1], device=device)) % 1
+    total = (process.fixed_terms(x_0) + process.control_total(x_0)).double()
+    together = max(1, 2**14 // n)  # draws for all points in one network call
+    for part in torch.arange(draws, device=device).split(together):
+        poll()
+        t, p = times[part].repeat_interleave(n), probability[part].repeat_interleave(n)
+        term = diffusion.bound_term(x_0.repeat(len(part), 1), t, u[part].repeat_interleave(n, 0))
+        total += (term.double() / (p * draws)).view(len(part), n).sum(dim=0)
+    return total.cpu().numpy()

@@ -57,7 +57,7 @@ class GaussianDiffusionProcess:
     mean, deviation: (D,) of the training data. width: of the noise by which they were blurred.
     """
 
-    has_flips = False  # so that neither thinning nor balanced steps apply
+    flips = None  # nothing flips
     trust = 1.0  # the look-ahead takes the network at its word
     least_bits = (
         1.0  # a number, to which a bound's precision is relative: the bound itself may be 0
@@ -104,6 +104,11 @@ class GaussianDiffusionProcess:
         scale = weight.square() * self.lost[1:] / self.alpha[1:] / (2 * math.log(2))
         scale /= torch.cat([beta[:1], width[1:]])
         self._control_scale = torch.cat([scale[:1], scale])  # (T + 1,)
+
+    @property
+    def beside_steps(self) -> "GaussianDiffusionProcess":
+        """What the bound holds beside its steps: this process has it all itself."""
+        return self
 
     @property
     def log2_deviations(self) -> float:

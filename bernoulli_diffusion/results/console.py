@@ -22,7 +22,7 @@ def data_warnings(trainer: Trainer) -> list[str]:
     folder, kind = trainer.folder, trainer.kind
     if folder.val is None:
         return [
-            f"{folder.path / 'val.txt'}: not there; the bound on unseen {kind.SAMPLES}{kind.MISSED}"
+            f"{folder.path / 'val.txt'}: not there; the bound on unseen {kind.SAMPLES} is"
             " missing, and model_best.pt goes by the bound on train.txt"
         ]
     train_txt = folder.path / "train.txt"
@@ -101,7 +101,7 @@ def _seconds_per_validation(trainer: Trainer) -> float:
     training, diffusion = trainer.training, trainer.averaged
     calls = min(training.num_val_steps or diffusion.T, diffusion.T)
     if calls == diffusion.T and is_thinning_faster(diffusion, trainer.length):
-        proposals = ProposalTimes(diffusion.process.max_flip_probability())
+        proposals = ProposalTimes(diffusion.process.flips.max_flip_probability())
         calls = proposals.expected_network_calls(trainer.length)
     batch = min(training.val_batch_size, training.num_val_samples)
     x_t = torch.zeros(batch, trainer.length, device=trainer.device)

@@ -19,7 +19,6 @@ import numpy as np
 
 from ..system.errors import UserError, cannot_open
 from ..system.files import write_atomically
-from .marginals import Comparison, compare_bits, compare_pairs, correlations, square
 from .verdict import best_bounds, findings
 
 FILE_NAME = "report.html"
@@ -156,7 +155,7 @@ def strings_picture(strings: list[str], shape: list[int] | None) -> np.ndarray:
     return np.array([ZERO, ONE, GAP], np.uint8)[sheet]
 
 
-def bits_chart(bits: Comparison) -> str:
+def bits_chart(bits) -> str:
     """The share of ones at each bit: a line with its noise for the data, dots for the samples."""
     left, width, height = 42, 720, 180
     L = len(bits.data)
@@ -263,6 +262,8 @@ def is_real(results: dict) -> bool:
 def _statistics_section(results: dict, folder: Path, shape: list[int] | None) -> str:
     if is_real(results):
         return picture_file(folder / "forward_process.png", "data on their way to noise")
+    from ..bits.measures import compare_bits, compare_pairs, correlations, square
+
     counts = results.get("statistics")
     if not counts:
         return '<p class="muted">Not measured yet.</p>'

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from bernoulli_diffusion import datasets
-from bernoulli_diffusion import numbers as gaussian
+from bernoulli_diffusion import datasets, numbers
 from bernoulli_diffusion.config import parse_config
+from bernoulli_diffusion.numbers import measures as measures_file
 from bernoulli_diffusion.numbers.data import (
     Batches,
     RealVectors,
@@ -145,18 +145,18 @@ def test_gaussian_baselines():
     factor = np.array([[2.0, 0], [1.5, 0.5]])
     train = vectors(rng.normal(size=(20_000, 2)) @ factor.T + 3)
     entropy = math.log2(2 * math.pi * math.e) + math.log2(np.linalg.det(factor))
-    assert gaussian.gaussian_bits(train, train) == pytest.approx(entropy, abs=0.02)
+    assert measures_file.gaussian_bits(train, train) == pytest.approx(entropy, abs=0.02)
     variance = (4 + 1.5**2 + 0.5**2) / 2
     isotropic = math.log2(2 * math.pi * math.e * variance)
-    assert gaussian.isotropic_bits(train, train) == pytest.approx(isotropic, abs=0.02)
-    assert gaussian.gaussian_bits(vectors(rng.normal(size=(3, 5))), train) is None
+    assert measures_file.isotropic_bits(train, train) == pytest.approx(isotropic, abs=0.02)
+    assert measures_file.gaussian_bits(vectors(rng.normal(size=(3, 5))), train) is None
 
 
 def test_kernel_density_is_the_mean_of_its_kernels():
     rng = np.random.default_rng(0)
     train = vectors(rng.normal(size=(300, 2)) * [1, 5])
     val = vectors(rng.normal(size=(50, 2)) * [1, 5], like=train)
-    bits, bandwidth = gaussian.kernel_density_bits(train, val)
+    bits, bandwidth = measures_file.kernel_density_bits(train, val)
     width = bandwidth * train.deviation
     z = (val.values[:, None] - train.values) / width
     density = (np.exp(-(z**2).sum(axis=2) / 2) / (2 * math.pi * width.prod())).mean(axis=1)
@@ -171,7 +171,7 @@ def test_energy_distance_is_at_its_floor_for_the_same_law_and_above_for_another(
     floors = []
     for _ in range(2):
         val = vectors(rng.normal(size=(600, 2)), like=train)
-        measures = gaussian.Measures(train, val, config, val)
+        measures = measures_file.Measures(train, val, config, val)
         floors.append(measures.about_data["energy_floor"])
     same = [measures.of(rng.normal(size=(800, 2)))["energy_distance"] for _ in range(20)]
     assert np.mean(same) == pytest.approx(floors[-1], rel=0.35)
@@ -190,7 +190,7 @@ def test_energy_distance_is_at_its_floor_for_the_same_law_and_above_for_another(
 )
 def test_settings_that_do_not_go_together(text, message):
     with pytest.raises(UserError, match=message):
-        gaussian.check_config(parse_config(text, "config.yaml"), "config.yaml")
+        numbers.check_config(parse_config(text, "config.yaml"), "config.yaml")
 
 
 # ------------------------------------------------------------------------------- data sets

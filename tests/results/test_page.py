@@ -21,8 +21,7 @@ from results_folders import made_up, made_up_real, write_folder
 
 from bernoulli_diffusion import compare
 from bernoulli_diffusion.bits.data import BitStrings
-from bernoulli_diffusion.results import page as report_page
-from bernoulli_diffusion.results.marginals import (
+from bernoulli_diffusion.bits.measures import (
     MAX_BITS,
     compare_bits,
     compare_pairs,
@@ -30,6 +29,7 @@ from bernoulli_diffusion.results.marginals import (
     count_ones,
     square,
 )
+from bernoulli_diffusion.results import page as report_page
 from bernoulli_diffusion.results.page import grey_map, heat_map, network_name, page, png
 from bernoulli_diffusion.results.verdict import findings
 from bernoulli_diffusion.system import command_line

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from bernoulli_diffusion.results import frames as frames_file
 from bernoulli_diffusion.results import plots
 from bernoulli_diffusion.system import files
 
@@ -266,7 +267,7 @@ LAYOUTS = [
 @pytest.mark.parametrize(("N", "L", "shape", "count", "across", "cells", "size", "gap"), LAYOUTS)
 def test_every_cell_shows_its_bit(N, L, shape, count, across, cells, size, gap):
     bits = np.random.default_rng(0).integers(0, 2, (2, N, L), dtype=np.uint8)
-    frames = plots.sample_frames(bits, ["epoch 0", "epoch 1"], "title", shape)
+    frames = frames_file.sample_frames(bits, ["epoch 0", "epoch 1"], "title", shape)
     assert frames.dtype == np.uint8
     assert frames.ndim == 3
     F, H, W = frames.shape
@@ -275,18 +276,18 @@ def test_every_cell_shows_its_bit(N, L, shape, count, across, cells, size, gap):
     pitch = [cells[i] * size[i] + gap[i] for i in (0, 1)]
     down = -(-count // across)
     width = across * pitch[1] - gap[1]
-    left, top = (W - width) // 2, H - plots.MARGIN - (down * pitch[0] - gap[0])
+    left, top = (W - width) // 2, H - frames_file.MARGIN - (down * pitch[0] - gap[0])
     n, i = np.meshgrid(np.arange(count), np.arange(L), indexing="ij")  # (count, L)
     y = top + (n // across) * pitch[0] + (i // cells[1]) * size[0] + (size[0] - 1) // 2
     x = left + (n % across) * pitch[1] + (i % cells[1]) * size[1] + (size[1] - 1) // 2
     np.testing.assert_array_equal(frames[:, y, x], np.where(bits[:, :count], 30, 255))
     lines = frames[:, y + size[0] // 2, x + size[1] // 2]  # a cell's last row and column
     if min(size) >= 6:
-        assert (lines == plots.BACKGROUND).all()
+        assert (lines == frames_file.BACKGROUND).all()
     else:
         np.testing.assert_array_equal(lines, np.where(bits[:, :count], 30, 255))
     # Between the strings there is nothing but background.
-    assert (frames[:, top:, left + width :] == plots.BACKGROUND).all()
+    assert (frames[:, top:, left + width :] == frames_file.BACKGROUND).all()
     assert len(np.unique(frames)) <= 8
 
 
@@ -294,7 +295,7 @@ def test_frames_say_what_they_show():
     """Header texts cannot be read back, but each has to change the header's pixels."""
 
     def header(N=40, label="epoch 1", title="title"):
-        return plots.sample_frames(np.zeros((1, N, 20), np.uint8), [label], title)[0, :60]
+        return frames_file.sample_frames(np.zeros((1, N, 20), np.uint8), [label], title)[0, :60]
 
     plain = header()
     assert (plain == header()).all()
@@ -308,32 +309,34 @@ def test_frames_say_what_they_show():
 
 def test_a_long_title_leaves_room_for_the_label():
     bits = np.zeros((2, 1, 4), np.uint8)
-    short = plots.sample_frames(bits, ["epoch 0", "epoch 1,000"], "W" * 30)
-    long = plots.sample_frames(bits, ["epoch 0", "epoch 1,000"], "W" * 300)
+    short = frames_file.sample_frames(bits, ["epoch 0", "epoch 1,000"], "W" * 30)
+    long = frames_file.sample_frames(bits, ["epoch 0", "epoch 1,000"], "W" * 300)
     np.testing.assert_array_equal(short[:, :, -95:], long[:, :, -95:])
-    assert (long[1, :30, -93:-85] == plots.BACKGROUND).all()  # between title and longest label
-    assert (long[1, :30, -85:] != plots.BACKGROUND).any()
-    assert (long[1, :30, -130:-95] != plots.BACKGROUND).any()
+    assert (
+        long[1, :30, -93:-85] == frames_file.BACKGROUND
+    ).all()  # between title and longest label
+    assert (long[1, :30, -85:] != frames_file.BACKGROUND).any()
+    assert (long[1, :30, -130:-95] != frames_file.BACKGROUND).any()
 
 
 def test_many_frames_are_thinned_out():
     bits = np.zeros((1001, 1, 4), np.uint8)
     bits[-1] = 1
-    frames = plots.sample_frames(bits, [str(i) for i in range(1001)], "title")
-    ends = plots.sample_frames(bits[[0, -1]], ["0", "1000"], "title")
-    assert len(frames) == plots.MAX_FRAMES
+    frames = frames_file.sample_frames(bits, [str(i) for i in range(1001)], "title")
+    ends = frames_file.sample_frames(bits[[0, -1]], ["0", "1000"], "title")
+    assert len(frames) == frames_file.MAX_FRAMES
     np.testing.assert_array_equal(frames[[0, -1]], ends)  # labels too
-    steps = plots.evenly_spaced(1001)
+    steps = frames_file.evenly_spaced(1001)
     assert (steps[0], steps[-1]) == (0, 1000)
     assert set(np.diff(steps)) == {5, 6}
-    assert plots.evenly_spaced(1).tolist() == [0]
-    assert plots.evenly_spaced(3).tolist() == [0, 1, 2]
+    assert frames_file.evenly_spaced(1).tolist() == [0]
+    assert frames_file.evenly_spaced(3).tolist() == [0, 1, 2]
 
 
 def test_frames_are_drawn_quickly():
     bits = np.random.default_rng(0).integers(0, 2, (200, 64, 64), dtype=np.uint8)
     start = time.perf_counter()
-    plots.sample_frames(bits, [f"epoch {i}" for i in range(200)], "title", (8, 8))
+    frames_file.sample_frames(bits, [f"epoch {i}" for i in range(200)], "title", (8, 8))
     assert time.perf_counter() - start < 5  # 0.3 s on a 2-core machine; a figure a frame takes 20
 
 
@@ -357,7 +360,7 @@ def test_gif_is_what_was_written(tmp_path, width, count):
     """Also where the last axis could be taken for colours, or the first for a single frame."""
     frames = np.random.default_rng(0).choice([30, 226, 255], (count, 6, width)).astype(np.uint8)
     frames[:, 0, 0] = np.arange(count)  # neighbours differ
-    plots.write_gif(frames, tmp_path / "x.gif", milliseconds=47)
+    frames_file.write_gif(frames, tmp_path / "x.gif", milliseconds=47)
     read, durations, loop = read_gif(tmp_path / "x.gif")
     np.testing.assert_array_equal(read, frames)
     assert durations == [50] * (count - 1) + [2000]
@@ -367,8 +370,8 @@ def test_gif_is_what_was_written(tmp_path, width, count):
 
 def test_gif_of_generated_strings(tmp_path):
     bits = np.random.default_rng(0).integers(0, 2, (12, 40, 20), dtype=np.uint8)
-    frames = plots.sample_frames(bits, [f"epoch {i}" for i in range(12)], "title")
-    plots.write_gif(frames, tmp_path / "x.gif", milliseconds=1)
+    frames = frames_file.sample_frames(bits, [f"epoch {i}" for i in range(12)], "title")
+    frames_file.write_gif(frames, tmp_path / "x.gif", milliseconds=1)
     read, durations, _ = read_gif(tmp_path / "x.gif")
     np.testing.assert_array_equal(read, frames)
     assert durations == [20] * 11 + [2000]
@@ -377,33 +380,33 @@ def test_gif_of_generated_strings(tmp_path):
 def test_a_converged_model_still_moves(tmp_path):
     """Frames that differ in nothing but the label are not merged."""
     bits = np.ones((5, 3, 4), np.uint8)
-    frames = plots.sample_frames(bits, [f"epoch {i}" for i in range(5)], "title")
-    plots.write_gif(frames, tmp_path / "x.gif")
+    frames = frames_file.sample_frames(bits, [f"epoch {i}" for i in range(5)], "title")
+    frames_file.write_gif(frames, tmp_path / "x.gif")
     assert read_gif(tmp_path / "x.gif")[1] == [120] * 4 + [2000]
 
 
 def test_equal_frames_keep_the_playing_time(tmp_path):
     frames = np.zeros((5, 8, 8), np.uint8)
-    plots.write_gif(frames, tmp_path / "same.gif", milliseconds=100)
+    frames_file.write_gif(frames, tmp_path / "same.gif", milliseconds=100)
     assert sum(read_gif(tmp_path / "same.gif")[1]) == 2400
     frames[3:] = 255
-    plots.write_gif(frames, tmp_path / "half.gif", milliseconds=100)
+    frames_file.write_gif(frames, tmp_path / "half.gif", milliseconds=100)
     assert read_gif(tmp_path / "half.gif")[1] == [300, 2100]
 
 
 def test_gif_in_colour(tmp_path):
     frames = np.zeros((2, 6, 5, 3), np.uint8)
     frames[0, ..., 0] = frames[1, ..., 2] = 255
-    plots.write_gif(frames, tmp_path / "x.gif")
+    frames_file.write_gif(frames, tmp_path / "x.gif")
     np.testing.assert_array_equal(iio.imread(tmp_path / "x.gif", index=None)[..., :3], frames)
 
 
 def test_long_gifs_are_thinned_out(tmp_path):
     frames = np.zeros((450, 1, 2), np.uint8)
     frames[:, 0, 0], frames[:, 0, 1] = np.arange(450) % 256, np.arange(450) // 256
-    plots.write_gif(frames, tmp_path / "x.gif")
+    frames_file.write_gif(frames, tmp_path / "x.gif")
     read, durations, _ = read_gif(tmp_path / "x.gif")
-    assert len(durations) == plots.MAX_FRAMES
+    assert len(durations) == frames_file.MAX_FRAMES
     np.testing.assert_array_equal(read[[0, -1]], frames[[0, -1]])
 
 
@@ -446,7 +449,7 @@ def test_failure_leaves_the_earlier_file(tmp_path, monkeypatch, function, error)
 
     monkeypatch.setattr(os, function, fail)
     with pytest.raises(type(error)):
-        plots.write_gif(np.zeros((2, 8, 8), np.uint8), path)
+        frames_file.write_gif(np.zeros((2, 8, 8), np.uint8), path)
     assert any(name.startswith(".tmp-x.gif-") for name in called_with[0])
     assert path.read_bytes() == b"earlier"
     assert os.listdir(tmp_path) == ["x.gif"]
@@ -499,8 +502,8 @@ def test_stray_temporaries_are_removed(tmp_path):
 
 def test_random_state_is_left_alone(tmp_path):
     before = np.random.get_state()[1].copy(), random.getstate()
-    frames = plots.sample_frames(np.zeros((2, 3, 4), np.uint8), ["a", "b"], "title")
-    plots.write_gif(frames, tmp_path / "x.gif")
+    frames = frames_file.sample_frames(np.zeros((2, 3, 4), np.uint8), ["a", "b"], "title")
+    frames_file.write_gif(frames, tmp_path / "x.gif")
     png(plots.loss_curve(make_results()), tmp_path / "x.png")
     png(plots.validation(make_results()), tmp_path / "x.png")
     np.testing.assert_array_equal(np.random.get_state()[1], before[0])
@@ -515,11 +518,11 @@ import matplotlib, numpy as np
 # A look at the setting "backend" would itself import pyplot.
 names = sorted(set(matplotlib.rcParams) - {{"backend"}})
 before = [matplotlib.rcParams[name] for name in names]
-from bernoulli_diffusion.results import plots
+from bernoulli_diffusion.results import frames as frames_file, plots
 from test_plots import make_results
 plots.write_figure(plots.loss_curve(make_results()), "a.png")
 plots.write_figure(plots.validation(make_results()), "b.png")
-plots.write_gif(plots.sample_frames(np.zeros((2, 3, 4)), ["a", "b"], "title"), "c.gif")
+frames_file.write_gif(frames_file.sample_frames(np.zeros((2, 3, 4)), ["a", "b"], "title"), "c.gif")
 assert [matplotlib.rcParams[name] for name in names] == before
 print(sorted({{"matplotlib.pyplot", "torch"}} & set(sys.modules)))
 """

@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import nn
 
+from bernoulli_diffusion.bits import pictures
 from bernoulli_diffusion.likelihood import Estimate
 from bernoulli_diffusion.noise import derive_seed
 from bernoulli_diffusion.results import plots
@@ -566,7 +567,7 @@ def test_a_picture_that_cannot_be_drawn_ends_nothing(run_dir, monkeypatch, capsy
         raise ValueError("no font")
 
     monkeypatch.setattr(plots, "loss_curve", broken)
-    monkeypatch.setattr(plots, "sample_frames", broken)
+    monkeypatch.setattr(pictures, "sample_frames", broken)
     trained = make(run_dir)
     trained.train()
     assert results(trained)["status"] == "finished"

@@ -1,0 +1,233 @@
+"""What is measured of samples of bits, and what bits cost without a model.
+
+Shares of samples found in the data; how often single bits and pairs of bits are 1, in samples and in
+data, beside the noise floor: how far two drawings of one distribution, as many strings each, lie apart
+by chance; and baselines in bits a string.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ..config import Config
+from .data import BitStrings, Membership, count_distinct
+
+COUNTED_BYTES = 1 << 24  # of packed strings; more would take long to count the distinct ones among
+MAX_BITS = 64  # whose pairs are counted; 2,016 pairs are as many as a picture can show
+MAX_STRINGS = 1 << 16
+
+
+class Measures:
+    """How samples compare with the data: the shares found in train, in val and in neither."""
+
+    def __init__(
+        self, train: BitStrings, val: BitStrings | None, config: Config, shown: BitStrings
+    ):
+        """shown: strings of val, of train without val.txt, that samples are compared with."""
+        self.train, self.length, self.has_val, self.shown = train, train.length, bool(val), shown
+        self.num_examples = config.training.num_examples
+        self.train_members = Membership(train)
+        self.val_members = Membership(val) if val else None
+        self.val_lines_in_train = int(self.train_members.contains(val).sum()) if val else 0
+        self.baselines = {
+            "uniform": float(train.length),
+            "independent_train": independent_bits(train, train),
+            "independent_val": independent_bits(train, val) if val else None,
+        }
+        self.about_data = {"val_lines_in_train": self.val_lines_in_train}
+
+    @staticmethod
+    def empty() -> dict:
+        """The lists in results.json to which every validation adds what `of` says."""
+        return {"proportions": {"train": [], "val": [], "other": []}, "distinct": []}
+
+    def last(self, samples: BitStrings | None) -> dict:
+        """What results.json says of the last validation alone: how often bits and pairs are 1."""
+        return {
+            "data_examples": self.data_examples(),
+            "statistics": samples and count_ones(samples, self.shown),  # see marginals.py
+        }
+
+    def data_examples(self) -> list:
+        """As many strings of the data as samples are shown, from all over them."""
+        count = min(len(self.shown), self.num_examples)
+        rows = np.linspace(0, len(self.shown) - 1, count).round().astype(int)
+        return self.examples(self.shown.part(rows), count)
+
+    def of(self, samples: BitStrings) -> dict:
+        """Shares of samples in train, in val (and not in train), in neither; and of distinct ones."""
+        in_train = self.train_members.contains(samples)
+        in_val = self.val_members.contains(samples) if self.val_members else np.zeros_like(in_train)
+        in_val &= ~in_train
+        shares = {
+            "train": float(in_train.mean()),
+            "val": float(in_val.mean()),
+            "other": float((~in_train & ~in_val).mean()),
+        }
+        return {"proportions": shares, "distinct": count_distinct(samples) / len(samples)}
+
+    @staticmethod
+    def examples(samples: BitStrings, count: int) -> list:
+        """The first samples, as results.json keeps them."""
+        return ["".join(map(str, row)) for row in samples.bits(slice(count)).tolist()]
+
+    def is_example(self, example) -> bool:
+        return type(example) is str and len(example) == self.length and set(example) <= {"0", "1"}
+
+    @staticmethod
+    def in_short(results: dict) -> str:
+        """The latest measures, for the progress bar."""
+        shares = [100 * results["proportions"][k][-1] for k in ("train", "val", "other")]
+        return ", train/val/other {:.1f}/{:.1f}/{:.1f}%".format(*shares)
+
+    def data_in_short(self) -> str:
+        """What there is to say of train.txt beside its size."""
+        if self.train.nbytes > COUNTED_BYTES:
+            return ""
+        return f" ({count_distinct(self.train):,} distinct)"
+
+    def baselines_in_short(self) -> str:
+        independent = f"{self.baselines['independent_train']:.3f} on train"
+        if self.has_val:
+            independent += f", {self.baselines['independent_val']:.3f} on val"
+        return f"uniform {self.length} bits; independent bits {independent}"
+
+    @staticmethod
+    def outcome(results: dict) -> list[str]:
+        """Lines for the end of a run."""
+        shares = results["proportions"]
+        meanings = (("train", "in train"), ("val", "in val"), ("other", "in neither"))
+        text = ", ".join(f"{100 * shares[key][-1]:.1f}% {meaning}" for key, meaning in meanings)
+        return [f"samples    {text}"]
+
+
+# ------------------------------------------------------------------------------- single bits and pairs
+
+
+def count_ones(samples: BitStrings, data: BitStrings) -> dict:
+    """How often bits, and pairs of bits, are 1 among samples and among data: plain whole numbers.
+
+    Of strings longer than MAX_BITS the pairs are those of MAX_BITS evenly spaced bits.
+    """
+    L = samples.length
+    chosen = np.linspace(0, L - 1, min(L, MAX_BITS)).round().astype(int)
+    first, second = np.triu_indices(len(chosen), 1)
+    counts = {"bits_of_pairs": chosen.tolist()}
+    for name, strings in (("samples", samples), ("data", data)):
+        strings = strings.part(range(min(len(strings), MAX_STRINGS)))
+        x = strings.packed[:, chosen >> 3] >> (7 - (chosen & 7)) & 1  # (N, bits)
+        both = x.T.astype(np.float32) @ x.astype(np.float32)
+        counts[name] = {
+            "strings": len(strings),
+            "ones": strings.ones.tolist(),  # (L,)
+            "both": both[first, second].astype(int).tolist(),  # pairs in the order of triu_indices
+        }
+    return counts
+
+
+class Comparison(NamedTuple):
+    """One statistic in data and in samples; all arrays have the same shape.
+
+    z is the difference in units of its noise, 0 where both agree and there is no noise.
+    """
+
+    data: np.ndarray
+    samples: np.ndarray
+    noise: np.ndarray  # standard deviation of the difference if the distributions are the same
+    z: np.ndarray
+
+    def rms(self) -> tuple[float, float]:
+        """Root mean squares: of the difference, and of its noise."""
+        difference = self.samples - self.data
+        return float(np.sqrt(np.mean(difference**2))), float(np.sqrt(np.mean(self.noise**2)))
+
+
+def _compared(data, samples, noise) -> Comparison:
+    difference = samples - data
+    z = np.divide(difference, noise, out=np.zeros_like(difference), where=noise > 0)
+    return Comparison(data, samples, noise, z)
+
+
+def compare_bits(counts: dict) -> Comparison:
+    """(L,) the share of ones at each bit."""
+    n, m = (counts[name]["strings"] for name in ("samples", "data"))
+    k_samples, k_data = (np.array(counts[name]["ones"], float) for name in ("samples", "data"))
+    pooled = (k_samples + k_data) / (n + m)
+    noise = np.sqrt(pooled * (1 - pooled) * (1 / n + 1 / m))
+    return _compared(k_data / m, k_samples / n, noise)
+
+
+def compare_pairs(counts: dict) -> Comparison:
+    """(pairs,) the covariance of each pair of bits, from -1/4 to 1/4.
+
+    The noise is that of the mean of the centred product (x - a)(y - b).
+    """
+    chosen = np.array(counts["bits_of_pairs"], int)
+    first, second = np.triu_indices(len(chosen), 1)
+
+    def shares(ones, both, strings):
+        ones = np.array(ones, float)[chosen] / strings
+        return ones[first], ones[second], np.array(both, float) / strings
+
+    n, m = (counts[name]["strings"] for name in ("samples", "data"))
+    a, b, ab = (  # pooled
+        (n * s + m * d) / (n + m)
+        for s, d in zip(
+            *(
+                shares(counts[k]["ones"], counts[k]["both"], counts[k]["strings"])
+                for k in ("samples", "data")
+            ),
+            strict=True,
+        )
+    )
+    cells = (
+        (ab, (1 - a) * (1 - b)),
+        (a - ab, (1 - a) * -b),
+        (b - ab, -a * (1 - b)),
+        (1 - a - b + ab, a * b),
+    )
+    variance = sum(share * product**2 for share, product in cells) - (ab - a * b) ** 2
+    noise = np.sqrt(np.maximum(variance, 0) * (1 / n + 1 / m))
+    covariances = {}
+    for name in ("data", "samples"):
+        a, b, ab = shares(counts[name]["ones"], counts[name]["both"], counts[name]["strings"])
+        covariances[name] = ab - a * b
+    return _compared(covariances["data"], covariances["samples"], noise)
+
+
+def correlations(counts: dict, name: str) -> np.ndarray:
+    """(bits, bits) the correlation of each pair among the strings called name; 0 of constant bits."""
+    chosen = np.array(counts["bits_of_pairs"], int)
+    strings = counts[name]["strings"]
+    p = np.array(counts[name]["ones"], float)[chosen] / strings
+    matrix = square(np.array(counts[name]["both"], float) / strings, len(chosen))
+    matrix[np.diag_indices(len(chosen))] = p
+    covariance = matrix - np.outer(p, p)
+    scale = np.sqrt(np.outer(p * (1 - p), p * (1 - p)))
+    return np.divide(covariance, scale, out=np.zeros_like(matrix), where=scale > 0)
+
+
+def square(values: np.ndarray, size: int) -> np.ndarray:
+    """A symmetric (size, size) matrix from what stands above its diagonal, which is 0."""
+    matrix = np.zeros((size, size))
+    matrix[np.triu_indices(size, 1)] = values
+    return matrix + matrix.T
+
+
+# ------------------------------------------------------------------------------- baselines
+
+
+def baseline_bits(train: BitStrings, strings: BitStrings, frequencies_of: str) -> dict:
+    """Bits a string without a model, by the frequencies of train."""
+    return {
+        "uniform_bits": float(strings.length),
+        "independent_bits": independent_bits(train, strings),
+        "independent_bits_frequencies_of": frequencies_of,
+    }
+
+
+def independent_bits(train: BitStrings, strings: BitStrings) -> float:
+    """Mean -log2 of strings under independent bits with the frequencies of train (plus one each)."""
+    ones = (train.ones + 1) / (len(train) + 2)  # (L,)
+    share = strings.ones / len(strings)
+    return float(-(share * np.log2(ones) + (1 - share) * np.log2(1 - ones)).sum())

@@ -1,0 +1,216 @@
+"""What is measured of samples of real numbers, and what these cost without a model."""
+
+import math
+
+import numpy as np
+import torch
+
+from ..config import Config
+from ..noise import derive_seed
+from .data import RealVectors, rounded
+
+MOST_COMPARED = 4096  # samples on either side of an energy distance
+MOST_KERNELS = 20_000  # training samples of the kernel density estimate
+MOST_CORRELATED = 2_000  # numbers in a sample, for the fitted Gaussian
+SPLITS = 40  # of val against itself
+SPLIT = 21  # stream of random numbers, of the run's seed
+
+
+class Measures:
+    """How samples compare with the data: the energy distance to val (to train without val.txt).
+
+    Székely & Rizzo 2013, 2 E|X - Y| - E|X - X'| - E|Y - Y'|, of standardised numbers. By chance alone
+    it is not zero: the noise floor is what two drawings of val's own law would show, as large as
+    the samples and val, found from random halves of val.
+    """
+
+    def __init__(
+        self, train: RealVectors, val: RealVectors | None, config: Config, shown: RealVectors
+    ):
+        self.train, self.length, self.has_val = train, train.length, val is not None
+        self.data = train if val is None else val
+        rng = np.random.default_rng(derive_seed(config.training.seed, SPLIT))
+        order = rng.permutation(len(self.data))[:MOST_COMPARED]
+        self._compared = self._scaled(self.data.dequantized(order))  # (m, D)
+        self._within = _mean_distance(self._compared, self._compared)
+        samples = min(config.training.num_val_samples, MOST_COMPARED)
+        floor, high = noise_floor(self._compared, samples, rng)
+        self.about_data = {"energy_floor": floor, "energy_floor_high": high}
+        self.baselines = {"isotropic_train": isotropic_bits(train, train)}
+        self.baselines["isotropic_val"] = isotropic_bits(train, val) if val else None
+        self.baselines["gaussian_train"] = gaussian_bits(train, train)
+        self.baselines["gaussian_val"] = gaussian_bits(train, val) if val else None
+        self.baselines["kernel_density_val"] = kernel_density_bits(train, val)[0] if val else None
+
+    def _scaled(self, values: np.ndarray) -> torch.Tensor:
+        scaled = (values - self.train.mean) / self.train.deviation
+        return torch.from_numpy(scaled.astype(np.float32))
+
+    @staticmethod
+    def empty() -> dict:
+        """The lists in results.json to which every validation adds what `of` says."""
+        return {"energy_distance": []}
+
+    def last(self, samples: np.ndarray | None) -> dict:
+        """What results.json says of the last validation alone: nothing."""
+        return {}
+
+    def of(self, samples: np.ndarray) -> dict:
+        x = self._scaled(samples[:MOST_COMPARED])
+        across = _mean_distance(x, self._compared)
+        return {"energy_distance": 2 * across - _mean_distance(x, x) - self._within}
+
+    def examples(self, samples: np.ndarray, count: int) -> list:
+        """The first samples, as results.json keeps them: to five digits of the data's deviation."""
+        values = rounded(samples[:count], self.train.deviation, digits=5).tolist()
+        return [[float(f"{v:.15g}") for v in row] for row in values]
+
+    def is_example(self, example) -> bool:
+        return (
+            type(example) is list
+            and len(example) == self.length
+            and all(type(v) is float and math.isfinite(v) for v in example)
+        )
+
+    @staticmethod
+    def in_short(results: dict) -> str:
+        """The latest measures, for the progress bar."""
+        floor = results["data"]["energy_floor"]
+        return f", energy distance {results['energy_distance'][-1]:.4f} (noise {floor:.4f})"
+
+    def data_in_short(self) -> str:
+        """What there is to say of train.txt beside its size."""
+        return f", blurred by {self.train.width:g}" if self.train.width else ""
+
+    def baselines_in_short(self) -> str:
+        names = {
+            "isotropic": "isotropic Gaussian",
+            "gaussian": "fitted Gaussian",
+            "kernel_density": "kernel density",
+        }
+        on = "val" if self.has_val else "train"
+        known = ((label, self.baselines.get(f"{name}_{on}")) for name, label in names.items())
+        return ", ".join(f"{label} {bits:.3f}" for label, bits in known if bits is not None) + (
+            f" bits on {on}"
+        )
+
+    @staticmethod
+    def outcome(results: dict) -> list[str]:
+        """Lines for the end of a run."""
+        on = "val" if results["has_val"] else "train"
+        bits = results["final_bound"][on]["bits"]
+        gains = [
+            _better_or_worse(results["baselines"][f"{name}_{on}"] - bits, label)
+            for name, label in (
+                ("isotropic", "an isotropic Gaussian"),
+                ("gaussian", "a fitted Gaussian"),
+                ("kernel_density", "the best kernel density estimate"),
+            )
+            if results["baselines"].get(f"{name}_{on}") is not None
+        ]
+        data, distance = results["data"], results["energy_distance"][-1]
+        return [
+            f"compared   {', '.join(gains)}: bits per sample on {on}",
+            f"samples    energy distance {distance:.4f} to {on}; {on} against itself"
+            f" {data['energy_floor']:.4f}, by chance up to {data['energy_floor_high']:.4f}",
+        ]
+
+
+def _better_or_worse(gain: float, label: str) -> str:
+    return f"{abs(gain):.3f} {'better' if gain >= 0 else 'worse'} than {label}"
+
+
+def _mean_distance(x: torch.Tensor, y: torch.Tensor) -> float:
+    """The mean of |x_i - y_j|. x: (n, D), y: (m, D)."""
+    parts = (torch.cdist(part, y).double().sum().item() for part in x.split(512))
+    return sum(parts) / (len(x) * len(y))
+
+
+def noise_floor(x: torch.Tensor, count: int, rng: np.random.Generator) -> tuple[float, float]:
+    """The energy distance between two drawings of one law, of len(x) and of count; its mean and high.
+
+    From SPLITS random halvings of x (m, D), scaled by 1/n + 1/m, to which it is proportional. high is
+    the second largest of 40, which chance exceeds once in 20 times.
+    """
+    m = len(x)
+    if m < 4:
+        return 0.0, 0.0
+    half = m // 2
+    found = []
+    distances = torch.cdist(x, x).double()
+    for _ in range(SPLITS):
+        side = torch.full((m,), -1 / (m - half), dtype=torch.float64)
+        side[torch.from_numpy(rng.permutation(m)[:half])] = 1 / half
+        found.append(-(side @ distances @ side).item())
+    scale = (1 / m + 1 / count) / (1 / half + 1 / (m - half))
+    return scale * float(np.mean(found)), scale * sorted(found)[-2]
+
+
+# ------------------------------------------------------------------------------- baselines
+
+
+def isotropic_bits(train: RealVectors, samples: RealVectors) -> float:
+    """Mean -log2 density of samples under N(mean, v I), fitted to train."""
+    variance = (train.deviation**2).mean()
+    squared = ((samples.dequantized() - train.mean) ** 2).sum(axis=1).mean()
+    nats = train.length * math.log(2 * math.pi * variance) + squared / variance
+    return float(nats / (2 * math.log(2)))
+
+
+def gaussian_bits(train: RealVectors, samples: RealVectors) -> float | None:
+    """Mean -log2 density of samples under the Gaussian fitted to train; None if it is singular.
+
+    None for single numbers too, where it is the isotropic one.
+    """
+    D = train.length
+    if D == 1 or D > MOST_CORRELATED or len(train) <= D:
+        return None
+    x = (train.dequantized() - train.mean) / train.deviation
+    covariance = x.T @ x / len(x)
+    try:
+        factor = np.linalg.cholesky(covariance)
+    except np.linalg.LinAlgError:
+        return None
+    if np.diag(factor).min() < 1e-6:
+        return None
+    y = np.linalg.solve(factor, ((samples.dequantized() - train.mean) / train.deviation).T)
+    log_volume = np.log(np.diag(factor) * train.deviation).sum()
+    nats = D * math.log(2 * math.pi) / 2 + log_volume + (y**2).sum(axis=0).mean() / 2
+    return float(nats / math.log(2))
+
+
+def kernel_density_bits(train: RealVectors, val: RealVectors) -> tuple[float, float]:
+    """Mean -log2 density of val under Gaussian kernels on train, and the bandwidth chosen on val.
+
+    Kernels are round in standardised numbers; the bandwidth is in their deviations. No other one
+    would do better on val, so a model that does has not been flattered.
+    """
+    rng = np.random.default_rng(derive_seed(SPLIT))
+    centres = train.tensor(rng.permutation(len(train))[:MOST_KERNELS])
+    points = val.tensor(rng.permutation(len(val))[:MOST_COMPARED])
+
+    def bits(bandwidths: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
+        log_p = torch.zeros(len(bandwidths), dtype=torch.float64)
+        for part in points.split(max(1, (1 << 22) // len(centres))):
+            squared = torch.cdist(part, centres).square_()
+            for k, h in enumerate(bandwidths.tolist()):
+                log_p[k] += (squared / (-2 * h * h)).logsumexp(dim=1).double().sum()
+        D = train.length
+        nats = -log_p / len(points) + math.log(len(centres))
+        nats += D * (bandwidths.log() + math.log(2 * math.pi) / 2)
+        return (nats + np.log(train.deviation).sum()) / math.log(2)
+
+    coarse = torch.logspace(-3, 0.5, 15, dtype=torch.float64)
+    best = coarse[bits(coarse, points[:300]).argmin()]
+    fine = best * torch.logspace(-0.25, 0.25, 9, dtype=torch.float64)
+    found = bits(fine, points)
+    return found.min().item(), fine[found.argmin()].item()
+
+
+def baseline_bits(train: RealVectors, samples: RealVectors, fitted_to: str) -> dict:
+    """Bits a sample without a model: Gaussians fitted to train."""
+    return {
+        "isotropic_gaussian_bits": isotropic_bits(train, samples),
+        "gaussian_bits": gaussian_bits(train, samples),
+        "gaussians_fitted_to": fitted_to,
+    }

@@ -1,0 +1,66 @@
+"""Both kinds of data offer what kinds.py describes, and nobody else asks which one it serves."""
+
+import inspect
+
+import numpy as np
+import pytest
+import torch
+
+from bernoulli_diffusion import kinds
+from bernoulli_diffusion.bits.data import BitStrings
+from bernoulli_diffusion.config import Config
+from bernoulli_diffusion.kinds import KINDS
+from bernoulli_diffusion.numbers.data import RealVectors
+
+RNG = np.random.default_rng(0)
+DATA = {
+    "bernoulli": BitStrings.from_bits(RNG.integers(2, size=(20, 3))),
+    "gaussian": RealVectors(RNG.normal(size=(20, 3))),
+}
+
+
+def offered() -> list[tuple[type, object]]:
+    """Each Protocol with a thing that has to follow it."""
+    pairs = []
+    for name, kind in KINDS.items():
+        config, data = Config(), DATA[name]
+        process = kind.new_process(config, data, "cpu")
+        pairs += [
+            (kinds.Kind, kind),
+            (kinds.Samples, data),
+            (kinds.Batches, kind.Batches(data, 4, 0)),
+            (kinds.Measures, kind.Measures(data, data, config, data)),
+            (kinds.Process, process),
+        ]
+        pairs += [(kinds.Flips, process.flips)] if process.flips else []
+        pairs += [(kinds.BesideSteps, process.beside_steps)] if process.beside_steps else []
+    return pairs
+
+
+def methods_of(protocol: type) -> dict:
+    methods = {name: m for name, m in vars(protocol).items() if inspect.isfunction(m)}
+    return {name: m for name, m in methods.items() if name == "__len__" or not name.startswith("_")}
+
+
+@pytest.mark.parametrize(
+    ("protocol", "thing"), [pytest.param(p, t, id=f"{p.__name__}-{t}"[:40]) for p, t in offered()]
+)
+def test_kinds_have_what_the_contract_says(protocol, thing):
+    for name in protocol.__annotations__:
+        assert hasattr(thing, name), name
+    for name, method in methods_of(protocol).items():
+        wanted = list(inspect.signature(method).parameters.values())[1:]  # without self
+        given = inspect.signature(getattr(thing, name)).parameters
+        by_place = [p for p in wanted if p.default is p.empty and p.kind is not p.VAR_KEYWORD]
+        required = [p for p in given.values() if p.default is p.empty and p.kind < p.VAR_POSITIONAL]
+        assert len(required) <= len(by_place) <= len(given), name
+        for parameter in wanted:
+            if parameter.default is not parameter.empty and parameter.name != "noise":
+                assert given[parameter.name].default == parameter.default, name
+
+
+def test_what_only_one_kind_has_is_none_with_the_other():
+    bits, numbers = (kind.new_process(Config(), DATA[name], "cpu") for name, kind in KINDS.items())
+    for name in ("flips", "beside_steps", "deterministic_step"):
+        assert (getattr(bits, name) is None) != (getattr(numbers, name) is None)
+    assert torch.equal(bits.flips.max_flip_probability()[:2], torch.tensor([0.0, 1.0]).double())
