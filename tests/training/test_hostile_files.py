@@ -25,6 +25,7 @@ from processes import ROOT, Command, make_run, only_results_dir
 
 from bernoulli_diffusion.config import SECTIONS
 from bernoulli_diffusion.results import plots
+from bernoulli_diffusion.results.frames import write_gif
 from bernoulli_diffusion.system import command_line, files
 from bernoulli_diffusion.system.interrupt import Interrupted
 from bernoulli_diffusion.training import checkpoint
@@ -446,7 +447,7 @@ def writers(stopped) -> dict:
         "model_epoch_1.pt": lambda path: checkpoint.save(path, state),
         "results.json": lambda path: files.write_atomically(path, state["results"].encode()),
         "validation.png": lambda path: plots.write_figure(figure, path),
-        "film.gif": lambda path: plots.write_gif(frames, path),
+        "film.gif": lambda path: write_gif(frames, path),
     }
 
 
