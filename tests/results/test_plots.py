@@ -6,6 +6,7 @@ import random
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import imageio.v3 as iio
 import numpy as np
@@ -526,7 +527,7 @@ frames_file.write_gif(frames_file.sample_frames(np.zeros((2, 3, 4)), ["a", "b"],
 assert [matplotlib.rcParams[name] for name in names] == before
 print(sorted({{"matplotlib.pyplot", "torch"}} & set(sys.modules)))
 """
-    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    root = str(Path(__file__).parents[2])
     environment = os.environ | {"PYTHONPATH": root}
     environment.pop("MPLBACKEND", None)
     done = subprocess.run(
