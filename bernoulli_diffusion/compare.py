@@ -436,7 +436,6 @@ def _one_results(path: Path) -> Path:
 
 def parse_arguments():
     parser = ArgumentParser(
-        prog="python -m bernoulli_diffusion.compare",
         description="Print a table of all results folders found, runs on the same data together: "
         "network, bound, samples, time, and what differs in their settings.",
     )
@@ -510,5 +509,10 @@ def main() -> None:
         write_atomically(arguments.html, result.encode("utf-8", "replace"))
 
 
+def command() -> int:
+    """The command line: bernoulli-compare, python -m ... Returns the exit code."""
+    return run(main)
+
+
 if __name__ == "__main__":
-    sys.exit(run(main))
+    sys.exit(command())

@@ -19,11 +19,12 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, NoReturn, get_args, get_origin
+from typing import Annotated, get_args, get_origin
 
 import numpy as np
 from tqdm import tqdm
 
+from .system.command_line import ArgumentParser, run, tell
 from .system.errors import RunError, UserError, cannot_open, printable
 from .system.files import write_atomically
 
@@ -378,11 +379,6 @@ def _refuse_to_overwrite(folder: Path, force: bool) -> None:
             raise UserError(f"{path}: already there; --force replaces train.txt and val.txt")
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:  # argparse's own prints the usage too
-        raise UserError(f"{message}; for help: {self.prog} --help")
-
-
 def data_sets() -> list[Callable[..., Split]]:
     """The functions of this file whose return annotation is one of the four, in their order."""
     return [
@@ -394,14 +390,13 @@ def data_sets() -> list[Callable[..., Split]]:
     ]
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> ArgumentParser:
     """One subcommand per data set; its options are the arguments of the function."""
-    parser = _Parser(
-        prog="python -m bernoulli_diffusion.datasets",
+    parser = ArgumentParser(
         description="Write a toy data set to RUN_DIR/train.txt and RUN_DIR/val.txt.",
-        epilog="The options of a data set: python -m bernoulli_diffusion.datasets NAME --help",
         allow_abbrev=False,
     )
+    parser.epilog = f"The options of a data set: {parser.prog} NAME --help"
     commands = parser.add_subparsers(metavar="NAME", required=True)
     for function in data_sets():
         description = inspect.getdoc(function)
@@ -424,7 +419,7 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_option(command: argparse.ArgumentParser, name: str, parameter: inspect.Parameter) -> None:
+def _add_option(command: ArgumentParser, name: str, parameter: inspect.Parameter) -> None:
     annotated, text = get_args(parameter.annotation)
     kind = (get_args(annotated) or (annotated,))[0]  # int | None and Sequence[int] are read as int
     several = {"nargs": "+", "action": "extend"} if get_origin(annotated) is Sequence else {}
@@ -440,43 +435,40 @@ def _add_option(command: argparse.ArgumentParser, name: str, parameter: inspect.
     )
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit code."""
-    try:
-        args = build_parser().parse_args(argv)
-        folder, function = args.run_dir, args.function
-        _refuse_to_overwrite(folder, args.force)  # before the work, which may take minutes
-        names = inspect.signature(function).parameters
-        options = {name: value for name, value in vars(args).items() if name in names}
-        train, val = function(**options)
-        kind = inspect.signature(function).return_annotation
-        write = numbers_to_text if kind in (Numbers, GreyImages) else to_text
-        write_split(folder, write(train), write(val), args.force)
-    except (UserError, RunError) as error:
-        print(f"error: {printable(error)}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+def main() -> None:
+    arguments = build_parser().parse_args()
+    folder, function, force = arguments.run_dir, arguments.function, arguments.force
+    _refuse_to_overwrite(folder, force)  # before the work, which may take minutes
+    names = inspect.signature(function).parameters
+    options = {name: value for name, value in vars(arguments).items() if name in names}
+    train, val = function(**options)
+    returned = inspect.signature(function).return_annotation
+    are_numbers = returned in (Numbers, GreyImages)
+    write = numbers_to_text if are_numbers else to_text
+    write_split(folder, write(train), write(val), force)
 
     length = train.shape[1]
     val_count = f"{len(val):,} in val.txt" if len(val) else "none held out, so no val.txt"
-    what = "samples of {:,} numbers" if write is numbers_to_text else "strings of {:,} bits"
-    notes = [f"{what.format(length)}: {len(train):,} in train.txt, {val_count}"]
-    if write is numbers_to_text:
+    what = f"samples of {length:,} numbers" if are_numbers else f"strings of {length:,} bits"
+    notes = [f"{what}: {len(train):,} in train.txt, {val_count}"]
+    if are_numbers:
         notes.append("`model.process: gaussian` in config.yaml says that these are numbers")
-    if kind == GreyImages:
+    if returned == GreyImages:
         notes.append("`data.dequantize: 1` makes a density of whole numbers")
-    if kind in (Images, GreyImages):
+    if returned in (Images, GreyImages):
         side = math.isqrt(length)
         notes.append(f"`data.shape: [{side}, {side}]` in config.yaml draws samples as images")
     if not (folder / "config.yaml").exists():
         notes.append(f"next: python train.py {shlex.quote(str(folder))}")
     for note in notes:
-        print(printable(note), file=sys.stderr)
+        tell(printable(note))
     print(printable(folder))
-    return 0
+
+
+def command() -> int:
+    """The command line: bernoulli-datasets, python -m ... Returns the exit code."""
+    return run(main)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command())

@@ -6,7 +6,16 @@ import shlex
 import sys
 from pathlib import Path
 
-from .system.command_line import ArgumentParser, count, output_file, positive, positive_number, run
+from .system.command_line import (
+    ArgumentParser,
+    called_as,
+    count,
+    given_options,
+    output_file,
+    positive,
+    positive_number,
+    run,
+)
 from .system.interrupt import ending_at_once
 
 MAX_EXACT_LENGTH = 12
@@ -19,7 +28,7 @@ variational bound on -log2 p(x), its standard error, and what fair and independe
 
 
 def parse_arguments():
-    parser = ArgumentParser(prog="python -m bernoulli_diffusion.evaluate", description=DESCRIPTION)
+    parser = ArgumentParser(description=DESCRIPTION)
     parser.add_argument(
         "checkpoint", metavar="CHECKPOINT", type=Path, help="results/.../checkpoints/model_best.pt"
     )
@@ -108,16 +117,13 @@ def main() -> None:
     L = checkpoint["sequence_length"]
     config = checkpoints.config_of(checkpoint, arguments.checkpoint)
     kind = kind_of(config)
-    refuse_options_of_others(
-        kind, [o for o in ("exact", "explain", "heatmap") if getattr(arguments, o)]
-    )
+    refuse_options_of_others(kind, given_options(arguments))
     diffusion = checkpoints.restore(
         checkpoint,
         arguments.checkpoint,
         weights=arguments.weights,
         trust_code=arguments.trust_code,
-        command=shlex.join(["python", "-m", "bernoulli_diffusion.evaluate", *sys.argv[1:]])
-        + " --trust-code",
+        command=shlex.join([*called_as(), *sys.argv[1:], "--trust-code"]),
         device=device,
     )
     strings = kind.read_evaluated(arguments.file, diffusion.process, config)
@@ -129,7 +135,7 @@ def main() -> None:
     if arguments.exact and L > MAX_EXACT_LENGTH:
         raise UserError(f"--exact: for strings of at most {MAX_EXACT_LENGTH} bits, these have {L}")
     unit = kind.UNITS.removesuffix("s")
-    columns = _bound(diffusion, strings, arguments, device)
+    columns = _bound(diffusion, strings, arguments.precision, arguments.seed, device)
     report = {
         "checkpoint": str(arguments.checkpoint),
         "file": str(arguments.file),
@@ -142,8 +148,12 @@ def main() -> None:
     }
     report["bound"]["draws_per_sample"] = columns.pop("draws")
     if arguments.particles:
-        columns |= _likelihood(diffusion, strings, arguments, device)
-        report["likelihood"] = _likelihood_summary(columns, arguments, L, unit)
+        particles, repeats = arguments.particles, arguments.repeats
+        columns |= _likelihood(diffusion, strings, particles, repeats, arguments.seed, device)
+        report["likelihood"] = _likelihood_summary(columns, L, unit) | {
+            "particles": particles,
+            "repeats": repeats,
+        }
     if arguments.exact:
         columns |= _exact(diffusion, strings, device)
         report["exact"] = _summary(columns["exact_bits"], None, L, unit)
@@ -162,31 +172,29 @@ def _bar(total: int, what: str):
     return tqdm(total=total, desc=what, unit=" strings", disable=None, leave=False)
 
 
-def _bound(diffusion, strings, arguments, device) -> dict:
+def _bound(diffusion, strings, precision: float, seed: int, device) -> dict:
     import torch
 
     from .likelihood import bound_of_each, plan_bound
 
-    effort = plan_bound(diffusion, strings, arguments.precision, arguments.seed, device)
+    effort = plan_bound(diffusion, strings, precision, seed, device)
     parts = []
     with _bar(len(strings), "bound") as bar:
-        for part in bound_of_each(diffusion, strings, effort, arguments.seed, device):
+        for part in bound_of_each(diffusion, strings, effort, seed, device):
             parts.append(part)
             bar.update(len(part[0]))
     bits, error = (torch.cat(values).numpy() for values in zip(*parts, strict=True))
     return {"bound_bits": bits, "bound_standard_error": error, "draws": effort.draws}
 
 
-def _likelihood(diffusion, strings, arguments, device) -> dict:
+def _likelihood(diffusion, strings, particles: int, repeats: int, seed: int, device) -> dict:
     import torch
 
     from .conditioning import log2_likelihoods
 
     parts = []
     with _bar(len(strings), "likelihood") as bar:
-        for part in log2_likelihoods(
-            diffusion, strings, arguments.particles, arguments.repeats, arguments.seed, device
-        ):
+        for part in log2_likelihoods(diffusion, strings, particles, repeats, seed, device):
             parts.append(part)
             bar.update(len(part.log2_p))
     fields = (torch.cat(values).numpy() for values in zip(*parts, strict=True))
@@ -224,12 +232,10 @@ def _summary(bits, errors, L: int, unit: str) -> dict:
     return result
 
 
-def _likelihood_summary(columns: dict, arguments, L: int, unit: str) -> dict:
+def _likelihood_summary(columns: dict, L: int, unit: str) -> dict:
     summary = _summary(columns["likelihood_bits"], columns["likelihood_standard_error"], L, unit)
     spread = float((columns["likelihood_spread"] ** 2).mean() ** 0.5)
     return summary | {
-        "particles": arguments.particles,
-        "repeats": arguments.repeats,
         "spread_over_repeats_bits": None if math.isnan(spread) else spread,
         "effective_sample_size": float(columns["effective_sample_size"].mean()),
     }
@@ -288,5 +294,10 @@ def _draw_heatmap(diffusion, strings, path: Path, shape, device) -> None:
     plots.write_figure(surprise_map(bits, p, len(strings), shape), path)
 
 
+def command() -> int:
+    """The command line: bernoulli-evaluate, python -m ... Returns the exit code."""
+    return run(main)
+
+
 if __name__ == "__main__":
-    sys.exit(run(main))
+    sys.exit(command())

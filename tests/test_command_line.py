@@ -5,7 +5,6 @@ seconds, so the many kinds of wrong input call the same main() in this process.
 """
 
 import fcntl
-import importlib.util
 import json
 import math
 import os
@@ -25,11 +24,12 @@ import numpy as np
 import pytest
 import torch
 
+from bernoulli_diffusion import generate
+from bernoulli_diffusion import train as train_command
+from bernoulli_diffusion.answers import PARTICLES
 from bernoulli_diffusion.bits.data import read_bit_strings, to_text
 from bernoulli_diffusion.config import load_config
-from bernoulli_diffusion.generation import PARTICLES
 from bernoulli_diffusion.sampling import sample
-from bernoulli_diffusion.system import command_line
 from bernoulli_diffusion.training import checkpoint as checkpoints
 
 ROOT = Path(__file__).parent.parent
@@ -90,16 +90,9 @@ def shell(command: str, cwd: Path) -> Outcome:
     return Outcome(done.returncode, done.stdout, done.stderr)
 
 
-def load_main(script: Path):
-    spec = importlib.util.spec_from_file_location(f"{script.stem}_script", script)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.main
-
-
 @pytest.fixture
 def call(monkeypatch, capsys, tmp_path):
-    """Call a script's main in this process, as its last line does."""
+    """Call a command in this process, as the last line of its script does."""
 
     def call(script: Path, *arguments: object) -> Outcome:
         arguments = list(map(str, arguments))
@@ -108,7 +101,7 @@ def call(monkeypatch, capsys, tmp_path):
         monkeypatch.setattr(sys, "argv", [str(script), *arguments])
         capsys.readouterr()
         try:
-            code = command_line.run(load_main(script))
+            code = {TRAIN: train_command, GENERATE: generate}[script].command()
         except SystemExit as end:
             code = end.code
         return Outcome(code, *capsys.readouterr())

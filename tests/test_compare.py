@@ -273,8 +273,8 @@ def test_fifty_folders_within_three_seconds_and_without_torch(tmp_path):
     for number in range(50):
         write_folder(tmp_path / f"run{number}", results, f"training.seed={number}", name="r")
     program = (
-        "import sys; from bernoulli_diffusion import compare, command_line;"
-        "code = command_line.run(compare.main); assert 'torch' not in sys.modules; sys.exit(code)"
+        "import sys; from bernoulli_diffusion import compare;"
+        "code = compare.command(); assert 'torch' not in sys.modules; sys.exit(code)"
     )
     start = time.monotonic()
     done = subprocess.run(

@@ -27,6 +27,13 @@ def run(*arguments: object) -> subprocess.CompletedProcess:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
 
 
+def command(arguments: list[str]) -> int:
+    """The exit code of the same in this process."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [datasets.__file__, *arguments])
+        return datasets.command()
+
+
 # --- Heartbeat
 
 
@@ -334,7 +341,7 @@ def test_command_needs_no_torch():
 def test_command_with_wrong_arguments(tmp_path, capsys, arguments):
     folder = tmp_path / "run"
     arguments = [str(folder) if argument == "RUN_DIR" else argument for argument in arguments]
-    assert datasets.main(arguments) == 2
+    assert command(arguments) == 2
     output = capsys.readouterr()
     assert output.out == ""
     assert output.err.startswith("error: ")
@@ -351,22 +358,22 @@ def test_exit_code_of_the_command(tmp_path):
 def test_no_overwrite_without_force(tmp_path, capsys):
     folder = str(tmp_path)
     (tmp_path / "val.txt").write_text("mine\n")
-    assert datasets.main(["heartbeat", folder]) == 2
+    assert command(["heartbeat", folder]) == 2
     assert "val.txt: already there" in capsys.readouterr().err
     assert os.listdir(tmp_path) == ["val.txt"]
     assert (tmp_path / "val.txt").read_text() == "mine\n"
 
-    assert datasets.main(["heartbeat", folder, "--held-out", "4", "--force"]) == 0
+    assert command(["heartbeat", folder, "--held-out", "4", "--force"]) == 0
     assert (tmp_path / "val.txt").read_text() == "00001000010000100001\n"
     # Nothing held out: the val.txt of the data set before must not stay behind.
-    assert datasets.main(["heartbeat", folder, "--force"]) == 0
+    assert command(["heartbeat", folder, "--force"]) == 0
     assert os.listdir(tmp_path) == ["train.txt"]
     assert "no val.txt" in capsys.readouterr().err
 
 
 def test_run_dir_that_is_a_file(tmp_path, capsys):
     (tmp_path / "run").write_text("")
-    assert datasets.main(["heartbeat", str(tmp_path / "run")]) == 2
+    assert command(["heartbeat", str(tmp_path / "run")]) == 2
     assert "RUN_DIR is a folder" in capsys.readouterr().err
 
 
@@ -375,14 +382,14 @@ def test_a_disk_that_fails_leaves_no_half_file(tmp_path, capsys, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "replace", full_disk)
-    assert datasets.main(["heartbeat", str(tmp_path), "--held-out", "0"]) == 1
+    assert command(["heartbeat", str(tmp_path), "--held-out", "0"]) == 1
     assert "No space left on device" in capsys.readouterr().err
     assert os.listdir(tmp_path) == []
 
 
 def test_images_are_announced_and_config_is_left_alone(tmp_path, capsys):
     (tmp_path / "config.yaml").write_text("model: {}\n")
-    assert datasets.main(["bars_and_stripes", str(tmp_path), "--size", "3"]) == 0
+    assert command(["bars_and_stripes", str(tmp_path), "--size", "3"]) == 0
     errors = capsys.readouterr().err
     assert "data.shape: [3, 3]" in errors
     assert "train.py" not in errors
@@ -392,7 +399,7 @@ def test_images_are_announced_and_config_is_left_alone(tmp_path, capsys):
 def test_same_seed_same_files(tmp_path):
     for name, seed in (("a", "1"), ("b", "1"), ("c", "2")):
         options = ["--num-train", "20", "--num-val", "5", "--seed", seed]
-        assert datasets.main(["repeating_patterns", str(tmp_path / name), *options]) == 0
+        assert command(["repeating_patterns", str(tmp_path / name), *options]) == 0
     for file in ("train.txt", "val.txt"):
         a, b, c = ((tmp_path / name / file).read_bytes() for name in "abc")
         assert a == b != c
@@ -408,17 +415,17 @@ def test_a_new_data_set_is_a_new_function(tmp_path, monkeypatch):
         return strings, strings[:0]
 
     monkeypatch.setattr(datasets, "constant", constant, raising=False)
-    assert datasets.main(["constant", str(tmp_path / "a")]) == 0
+    assert command(["constant", str(tmp_path / "a")]) == 0
     assert (tmp_path / "a" / "train.txt").read_text() == "000\n"
     options = ["--length", "2", "--bits", "1", "0", "--bits", "1"]
-    assert datasets.main(["constant", str(tmp_path / "b"), *options]) == 0
+    assert command(["constant", str(tmp_path / "b"), *options]) == 0
     assert (tmp_path / "b" / "train.txt").read_text() == "11\n00\n11\n"
 
 
 @pytest.mark.parametrize("name", [function.__name__ for function in datasets.data_sets()])
 def test_help_names_every_option(name, capsys):
     with pytest.raises(SystemExit) as exit_:
-        datasets.main([name, "--help"])
+        command([name, "--help"])
     assert exit_.value.code == 0
     text = capsys.readouterr().out
     assert "RUN_DIR" in text

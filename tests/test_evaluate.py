@@ -19,7 +19,6 @@ from bernoulli_diffusion.bits.process import BernoulliDiffusionProcess
 from bernoulli_diffusion.diffusion import Diffusion
 from bernoulli_diffusion.likelihood import Effort, bound_of_each, exact_law, plan_bound
 from bernoulli_diffusion.results import plots
-from bernoulli_diffusion.system import command_line
 
 Z_LIMIT = 4.5
 
@@ -122,10 +121,12 @@ def run_dir(tmp_path_factory):
 @pytest.fixture
 def call(monkeypatch, capsys):
     def call(*arguments):
-        monkeypatch.setattr("sys.argv", ["evaluate", *map(str, arguments), "--device", "cpu"])
+        monkeypatch.setattr(
+            "sys.argv", [evaluate.__file__, *map(str, arguments), "--device", "cpu"]
+        )
         capsys.readouterr()
         try:
-            code = command_line.run(evaluate.main)
+            code = evaluate.command()
         except SystemExit as end:
             code = end.code
         captured = capsys.readouterr()

@@ -1,10 +1,10 @@
 """The command line."""
 
-import argparse
 import json
 import sys
 import tempfile
 import time
+from argparse import SUPPRESS
 from pathlib import Path
 
 from ..system.command_line import ArgumentParser, output_file, run, tell
@@ -17,7 +17,7 @@ from .parts import GROWTH, PARTS, report_alone
 from .report import as_list, as_markdown, describe_machine, growth_figure, title
 
 
-def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
+def parse_arguments(argv: list[str] | None = None):
     parser = ArgumentParser(
         prog="python -m bernoulli_diffusion.benchmark",
         description="Measure what the program costs beside what it could cost on this machine, and "
@@ -57,8 +57,8 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="default: auto"
     )
-    parser.add_argument("--size", choices=SIZES, help=argparse.SUPPRESS)
-    parser.add_argument("--alone", help=argparse.SUPPRESS)
+    parser.add_argument("--size", choices=SIZES, help=SUPPRESS)
+    parser.add_argument("--alone", help=SUPPRESS)
     arguments = parser.parse_args(argv)
     if arguments.folder and not arguments.folder.is_dir():
         raise UserError(f"{arguments.folder}: no such folder")

@@ -452,24 +452,3 @@ def write(results: dict, folder: Path, shape: list[int] | None = None) -> None:
     """Bring folder's report.html up to date. Raises OSError, and what page raises."""
     text = page(results, folder, shape)
     write_atomically(folder / FILE_NAME, text.encode("utf-8", "replace"))
-
-
-def main() -> None:
-    from ..config import load_config
-    from ..system.command_line import ArgumentParser
-
-    parser = ArgumentParser(
-        prog="python -m bernoulli_diffusion.report_page",
-        description="Make report.html in results folders again, from results.json and the pictures.",
-    )
-    parser.add_argument("folders", nargs="+", metavar="RESULTS_DIR", type=Path)
-    for folder in parser.parse_args().folders:
-        results = read_results(folder)
-        try:
-            write(results, folder, load_config(folder / "config.yaml").data.shape)
-        except DAMAGED as error:
-            reason = f"{type(error).__name__}: {error}"
-            raise UserError(
-                f"{folder / 'results.json'}: not the results of a run: {reason}"
-            ) from None
-        print(folder / FILE_NAME)

@@ -21,13 +21,31 @@ OUT_OF_MEMORY = (
 
 SECONDS_TO_SPEAK = 3
 FULL = (errno.ENOSPC, errno.EDQUOT)  # a disk, or one's share of it
+PACKAGE = __name__.partition(".")[0]
 
 
 class ArgumentParser(argparse.ArgumentParser):
     """argparse, with wrong usage told in one line like every other mistake."""
 
+    def __init__(self, prog: str | None = None, **options):
+        if prog is None:
+            words = called_as()
+            prog = " ".join(words) if "-m" in words else Path(words[-1]).name
+        super().__init__(prog, **options)
+
     def error(self, message: str):
         raise UserError(f"{printable(message)}; see {self.prog} --help")
+
+
+def called_as() -> list[str]:
+    """How this program was called, without its arguments: the words that call it again.
+
+    python train.py, bernoulli-train or python -m bernoulli_diffusion.train.
+    """
+    script = Path(sys.argv[0])
+    if script.parent.name == PACKAGE:
+        return ["python", "-m", f"{PACKAGE}.{script.stem}"]
+    return ["python", sys.argv[0]] if script.suffix == ".py" else [script.stem]
 
 
 def count(text: str, least: int = 0) -> int:
@@ -70,6 +88,15 @@ def positive_number(text: str) -> float:
     if not 0 < number < math.inf:
         raise argparse.ArgumentTypeError(f"expected a number above 0, found {text!r}")
     return number
+
+
+def given_options(arguments: argparse.Namespace) -> set[str]:
+    """The names of the options that were given, as they are typed: {"noise-std", "steps"}."""
+    return {
+        name.replace("_", "-")
+        for name, value in vars(arguments).items()
+        if value is not None and value is not False
+    }
 
 
 def tune_process() -> None:

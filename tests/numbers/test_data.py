@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from test_datasets import command
 
 from bernoulli_diffusion import datasets, numbers
 from bernoulli_diffusion.config import parse_config
@@ -232,9 +233,7 @@ def test_n_gaussians_are_on_the_circle():
 
 
 def test_numbers_are_written_so_that_they_can_be_read(tmp_path, capsys):
-    assert (
-        datasets.main(["ramp", str(tmp_path / "r"), "--dimensions", "2", "--num-train", "9"]) == 0
-    )
+    assert command(["ramp", str(tmp_path / "r"), "--dimensions", "2", "--num-train", "9"]) == 0
     assert "model.process: gaussian" in capsys.readouterr().err
     assert read_real_vectors(tmp_path / "r" / "train.txt").values.shape == (9, 2)
-    assert datasets.main(["n_gaussians", str(tmp_path / "n"), "--deviation", "-1"]) == 2
+    assert command(["n_gaussians", str(tmp_path / "n"), "--deviation", "-1"]) == 2

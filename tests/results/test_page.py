@@ -20,6 +20,7 @@ from processes import Command, make_run, only_results_dir, strike, without_timin
 from results_folders import made_up, made_up_real, write_folder
 
 from bernoulli_diffusion import compare
+from bernoulli_diffusion import report_page as report_command
 from bernoulli_diffusion.bits.data import BitStrings
 from bernoulli_diffusion.bits.measures import (
     MAX_BITS,
@@ -349,7 +350,7 @@ def test_the_page_of_an_old_run_is_made_again(tmp_path, monkeypatch, capsys):
     folder = write_folder(tmp_path, made_up([8.0, 3.0, 2.9, 2.8]))
     strange = write_folder(tmp_path, "{}")
     monkeypatch.setattr(sys, "argv", ["report_page", str(folder)])
-    assert command_line.run(report_page.main) == 0
+    assert command_line.run(report_command.main) == 0
     assert capsys.readouterr().out == f"{folder / 'report.html'}\n"
     assert_self_contained((folder / "report.html").read_text())
     for path, reason in (
@@ -357,7 +358,7 @@ def test_the_page_of_an_old_run_is_made_again(tmp_path, monkeypatch, capsys):
         (tmp_path, "no such file"),
     ):
         monkeypatch.setattr(sys, "argv", ["report_page", str(path)])
-        assert command_line.run(report_page.main) == 2
+        assert command_line.run(report_command.main) == 2
         told = capsys.readouterr().err
         assert told.count("\n") == 1
         assert reason in told

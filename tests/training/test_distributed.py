@@ -222,10 +222,9 @@ def test_generate_prints_what_one_process_would(tmp_path):
 
 THREADS = """
 import os, sys
-import generate
-from bernoulli_diffusion.system.command_line import run
+from bernoulli_diffusion.generate import command
 
-code = run(generate.main)
+code = command()
 tasks = "/proc/self/task"
 print([open(f"{tasks}/{t}/comm").read().strip() for t in os.listdir(tasks)], file=sys.stderr)
 sys.exit(code)

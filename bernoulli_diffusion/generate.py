@@ -1,0 +1,255 @@
+"""Draw samples from a trained model: python generate.py CHECKPOINT N"""
+
+import argparse
+import math
+import shlex
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+
+from .system.command_line import (
+    ArgumentParser,
+    called_as,
+    count,
+    given_options,
+    output_file,
+    positive,
+    positive_number,
+    run,
+)
+from .system.interrupt import ending_at_once
+
+EXAMPLES = """\
+examples:
+  generate.py model_best.pt 1000                                     1,000 strings
+  generate.py model_best.pt 8 --given '01??1???'                     8 ways to fill in the unknown bits
+  generate.py model_best.pt 5 --denoise seen.txt --flip-probability 0.1
+  generate.py model_best.pt 5 --denoise seen.txt --flip-probability 0.1 --mean
+of real numbers:
+  generate.py model_best.pt 8 --given '0.3 ? ?'                      8 ways to fill in the unknown numbers
+  generate.py model_best.pt 5 --denoise seen.txt --noise-std 0.1
+"""
+
+
+def probability_of_flips(text: str) -> float:
+    """A number in [0, 0.5]."""
+    try:
+        p = float(text)
+    except ValueError:
+        p = math.nan
+    if not 0 <= p <= 0.5:
+        raise argparse.ArgumentTypeError(f"expected a number from 0 to 0.5, found {text!r}")
+    return p
+
+
+def parse_arguments():
+    parser = ArgumentParser(
+        description="Print N strings drawn from a trained model, one a line. The same seed gives the "
+        "same strings, and the first lines of a longer list, whatever the batch size.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "checkpoint", metavar="CHECKPOINT", type=Path, help="results/.../checkpoints/model_best.pt"
+    )
+    parser.add_argument(
+        "N", type=count, help="how many strings; with patterns or noisy strings, so many for each"
+    )
+    parser.add_argument("--seed", type=count, default=0, metavar="S", help="default: 0")
+    parser.add_argument(
+        "--steps",
+        type=positive,
+        metavar="K",
+        help="walk a grid of K steps: fast and approximate. Default: the exact law of all T steps, by "
+        "thinning for short strings (network calls only where a bit may flip), else step by step",
+    )
+    parser.add_argument(
+        "--deterministic",
+        action="store_true",
+        help="of real numbers: no noise on the way (DDIM); goes well with --steps",
+    )
+    parser.add_argument(
+        "--batch-size",
+        type=positive,
+        metavar="B",
+        help="strings or particles that walk together; default: 1024 strings, 4096 particles",
+    )
+    parser.add_argument(
+        "--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="default: auto"
+    )
+    parser.add_argument(
+        "--output", type=output_file, metavar="FILE", help="write there, not to the screen"
+    )
+    parser.add_argument(
+        "--weights",
+        choices=("averaged", "raw"),
+        default="averaged",
+        help="the averaged weights (default, those that were validated) or the last step's",
+    )
+    parser.add_argument(
+        "--gif",
+        type=output_file,
+        metavar="FILE",
+        help="also draw the way from noise to the first samples",
+    )
+    parser.add_argument(
+        "--trust-code",
+        action="store_true",
+        help="run the reverse_model.py kept inside the checkpoint, if it differs from the live file",
+    )
+    ask = parser.add_argument_group(
+        "what fits a pattern, what was it before the noise",
+        "Sequential Monte Carlo, exact as the number of particles grows. On standard error: the "
+        "probability of what is known, the effective sample size, and a warning where these say "
+        "that the samples are not to be relied on.",
+    )
+    what = ask.add_mutually_exclusive_group()
+    what.add_argument(
+        "--given",
+        metavar="PATTERN",
+        help="0 and 1 are known, ? is asked: '01??1???'; of real numbers: '0.3 ? ?'",
+    )
+    what.add_argument("--given-file", type=Path, metavar="FILE", help="one such pattern a line")
+    what.add_argument(
+        "--denoise",
+        type=Path,
+        metavar="FILE",
+        help="noisy strings, one a line (? where a bit is unknown). Without ? and --particles, the "
+        "reverse process starts at the noisy string: fast, independent draws, exact if the network "
+        "is; with particles, the exact posterior under the model's own law",
+    )
+    ask.add_argument(
+        "--flip-probability",
+        type=probability_of_flips,
+        metavar="p",
+        help="with --denoise: each bit was flipped with this probability, from 0 to 0.5",
+    )
+    ask.add_argument(
+        "--noise-std",
+        type=positive_number,
+        metavar="s",
+        help="with --denoise, of real numbers: noise of this standard deviation was added to each",
+    )
+    ask.add_argument(
+        "--mean",
+        action="store_true",
+        help="print for each pattern or noisy string, tab-separated, its most probable value bit by "
+        "bit and then every bit's probability of being 1, instead of samples",
+    )
+    ask.add_argument(
+        "--particles",
+        type=positive,
+        metavar="P",
+        help="particles of a run; default: 256",
+    )
+    ask.add_argument(
+        "--independent",
+        action="store_true",
+        help="every sample from a run of its own. Default: a run gives P/8 samples, which may share "
+        "ancestors; how many different ones there are is told",
+    )
+    arguments = parser.parse_args()
+    noises = [x for x in (arguments.flip_probability, arguments.noise_std) if x is not None]
+    if len(noises) != (arguments.denoise is not None):
+        parser.error("--denoise FILE and --flip-probability p (or --noise-std s) go together")
+    asked = arguments.given is not None or arguments.given_file or arguments.denoise
+    for option in ("mean", "particles", "independent"):
+        if getattr(arguments, option) and not asked:
+            parser.error(f"--{option} goes with --given, --given-file or --denoise")
+    if asked and arguments.deterministic:
+        parser.error("--deterministic draws samples without conditions; leave it out")
+    if asked and arguments.gif:
+        parser.error("--gif shows samples without conditions; leave it out")
+    if arguments.particles and arguments.particles > 1 << 20:
+        parser.error("--particles: at most 1048576")
+    return arguments
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    # torch takes a second to import: after the arguments are known to be sound
+    with ending_at_once():
+        from .training.distributed import processes
+
+    with processes() as group:
+        _generate(arguments, group)
+
+
+def _generate(arguments, group) -> None:
+    """What main does; of the group's processes the first one alone prints."""
+    with ending_at_once():
+        from . import answers
+        from .kinds import kind_of, refuse_options_of_others
+        from .system.device import choose_device
+        from .system.files import open_atomically
+        from .training import checkpoint as checkpoints
+
+    device = choose_device(arguments.device)
+    checkpoint = checkpoints.load(arguments.checkpoint)
+    config = checkpoints.config_of(checkpoint, arguments.checkpoint)
+    kind, length = kind_of(config), checkpoint["sequence_length"]
+    refuse_options_of_others(kind, given_options(arguments))
+    patterns = None
+    if arguments.given is not None:
+        text = arguments.given.encode("utf-8", "replace")
+        patterns = kind.parse_pattern(text, length, "--given")[None]
+    elif file := arguments.given_file or arguments.denoise:
+        patterns = kind.read_patterns(file, length)
+    diffusion = checkpoints.restore(
+        checkpoint,
+        arguments.checkpoint,
+        weights=arguments.weights,
+        trust_code=arguments.trust_code,
+        command=shlex.join([*called_as(), *sys.argv[1:], "--trust-code"]),
+        device=device,
+    )
+    how = {"seed": arguments.seed, "steps": arguments.steps, "batch_size": arguments.batch_size}
+    if patterns is None:
+        how |= {"is_deterministic": arguments.deterministic, "device": device}
+        texts = answers.samples(kind, diffusion, length, arguments.N, processes=group, **how)
+    elif group.is_first:
+        how |= {"mean": arguments.mean, "particles": arguments.particles}
+        how |= {"independent": arguments.independent}
+        if arguments.denoise:
+            noise = arguments.flip_probability
+            noise = arguments.noise_std if noise is None else noise
+            texts = answers.restored(
+                kind, diffusion, patterns, noise, arguments.N, device=device, **how
+            )
+        else:
+            texts = answers.completed(kind, diffusion, patterns, arguments.N, **how)
+    else:
+        texts = []
+    if not group.is_first:
+        for _ in texts:
+            pass
+        return
+    target = open_atomically(arguments.output) if arguments.output else None
+    with target or nullcontext(sys.stdout.buffer) as stream:
+        try:
+            for text in texts:
+                stream.write(text)
+        except BrokenPipeError as error:
+            texts.throw(error)  # which raises it in all processes
+    if arguments.gif and arguments.N:
+        answers.draw(
+            kind,
+            diffusion,
+            length,
+            config,
+            arguments.gif,
+            arguments.N,
+            seed=arguments.seed,
+            device=device,
+            steps=arguments.steps,
+            is_deterministic=arguments.deterministic,
+        )
+
+
+def command() -> int:
+    """The command line: bernoulli-generate, python generate.py. Returns the exit code."""
+    return run(main)
+
+
+if __name__ == "__main__":
+    sys.exit(command())

@@ -1,0 +1,142 @@
+"""Train a model on a run folder: python train.py RUN_DIR"""
+
+import shlex
+import sys
+from pathlib import Path
+
+from .system.command_line import ArgumentParser, called_as, put_out, run, tell
+from .system.interrupt import Interrupted, ending_at_once
+
+
+def parse_arguments():
+    parser = ArgumentParser(
+        description="Train a model on the strings of a run folder. The last line printed is the "
+        "folder with the results.",
+    )
+    parser.add_argument(
+        "run_dir",
+        metavar="RUN_DIR",
+        help="holds train.txt and, if you like, val.txt, config.yaml and reverse_model.py",
+    )
+    parser.add_argument("--seed", metavar="S", help="the same as --set training.seed=S")
+    parser.add_argument(
+        "--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="default: auto"
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="SECTION.KEY=VALUE",
+        dest="overrides",
+        help="override a key of config.yaml, such as training.lr=0.003; may be repeated",
+    )
+    parser.add_argument(
+        "--resume",
+        nargs="?",
+        const="",
+        metavar="RESULTS_DIR",
+        help="go on with a run that was stopped, in its results folder (default: the newest that is "
+        "not finished); --set training.epochs=N asks for more",
+    )
+    parser.add_argument(
+        "--trust-code",
+        action="store_true",
+        help="with --resume: run the reverse_model.py kept in the checkpoint, if the file was edited",
+    )
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="check everything, print sizes and an estimate of time and memory, train nothing",
+    )
+    parser.add_argument(
+        "--tensorboard",
+        action="store_true",
+        help="also write curves, samples and parameter histograms for TensorBoard, into the results",
+    )
+    parser.add_argument("--quiet", action="store_true", help="only warnings and errors")
+    arguments = parser.parse_args()
+    if arguments.seed is not None:
+        arguments.overrides.append(f"training.seed={arguments.seed}")
+    return arguments
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    # torch takes a second to import: after the arguments are known to be sound
+    with ending_at_once():
+        from .training.distributed import processes
+
+    with processes() as group:
+        _train(arguments, group)
+
+
+def _train(arguments, group) -> None:
+    """What main does, in each of the group's processes."""
+    with ending_at_once():
+        from .results import console
+        from .system.device import choose_device
+        from .training.resume import resume
+        from .training.run_folder import read_run_folder
+        from .training.trainer import Trainer
+
+    if arguments.tensorboard:
+        from .results.tensorboard import check_installed
+
+        check_installed()
+
+    def inform(text: str) -> None:
+        if group.is_first and not arguments.quiet:
+            tell(text)
+
+    def show(text: object) -> None:
+        if group.is_first:
+            put_out(text)
+
+    run_dir, device = Path(arguments.run_dir), choose_device(arguments.device)
+    how = {
+        "quiet": arguments.quiet,
+        "processes": group,
+        "tensorboard": arguments.tensorboard,
+    }
+    if arguments.resume is None:
+        trainer = Trainer(read_run_folder(run_dir, arguments.overrides), device, **how)
+    else:
+        trainer = resume(
+            run_dir,
+            Path(arguments.resume) if arguments.resume else None,
+            arguments.overrides,
+            device,
+            trust_code=arguments.trust_code,
+            command=shlex.join([*called_as(), *sys.argv[1:], "--trust-code"]),
+            **how,
+        )
+        if trainer.is_finished:
+            inform(
+                f"{trainer.results_dir}: already finished; --set training.epochs=N asks for more"
+            )
+            show(trainer.results_dir)
+            return
+    for warning in console.data_warnings(trainer):
+        trainer.warn(warning)
+    if arguments.check:
+        show(console.check(trainer))
+        return
+    inform(console.start(trainer))
+    try:
+        trainer.train()
+        inform(console.end(trainer))
+    except Interrupted as stop:
+        inform(f"stopped by {stop}; all {trainer.step:,} steps are saved; go on with:")
+        inform(shlex.join([*called_as(), arguments.run_dir, "--resume"]))
+        show(trainer.results_dir)
+        sys.exit(stop.exit_code)
+    show(trainer.results_dir)
+
+
+def command() -> int:
+    """The command line: bernoulli-train, python train.py. Returns the exit code."""
+    return run(main)
+
+
+if __name__ == "__main__":
+    sys.exit(command())
