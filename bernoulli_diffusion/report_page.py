@@ -26,5 +26,10 @@ def main() -> None:
         print(folder / FILE_NAME)
 
 
+def command() -> int:
+    """The command line: python -m bernoulli_diffusion.report_page. Returns the exit code."""
+    return run(main)
+
+
 if __name__ == "__main__":
-    sys.exit(run(main))
+    sys.exit(command())

@@ -33,7 +33,6 @@ from bernoulli_diffusion.bits.measures import (
 from bernoulli_diffusion.results import page as report_page
 from bernoulli_diffusion.results.page import grey_map, heat_map, network_name, page, png
 from bernoulli_diffusion.results.verdict import findings
-from bernoulli_diffusion.system import command_line
 
 MARKUP = '<script>window.hacked = 1</script><img src=x onerror="window.hacked = 1">\'"&amp;'
 
@@ -340,7 +339,7 @@ def test_nothing_from_a_run_folder_becomes_markup_in_a_comparison(tmp_path, monk
     write_folder(tmp_path / "other", "", name=MARKUP.replace("/", "|"))
     target = tmp_path / "compared.html"
     monkeypatch.setattr(sys, "argv", ["compare", str(tmp_path), "--html", str(target)])
-    assert command_line.run(compare.main) == 0
+    assert compare.command() == 0
     reader = assert_self_contained(target.read_text())
     assert not {"b", "script"} & {tag for tag, _ in reader.tags}
     assert sum(tag == "img" for tag, _ in reader.tags) == 1  # the curves
@@ -350,7 +349,7 @@ def test_the_page_of_an_old_run_is_made_again(tmp_path, monkeypatch, capsys):
     folder = write_folder(tmp_path, made_up([8.0, 3.0, 2.9, 2.8]))
     strange = write_folder(tmp_path, "{}")
     monkeypatch.setattr(sys, "argv", ["report_page", str(folder)])
-    assert command_line.run(report_command.main) == 0
+    assert report_command.command() == 0
     assert capsys.readouterr().out == f"{folder / 'report.html'}\n"
     assert_self_contained((folder / "report.html").read_text())
     for path, reason in (
@@ -358,7 +357,7 @@ def test_the_page_of_an_old_run_is_made_again(tmp_path, monkeypatch, capsys):
         (tmp_path, "no such file"),
     ):
         monkeypatch.setattr(sys, "argv", ["report_page", str(path)])
-        assert command_line.run(report_command.main) == 2
+        assert report_command.command() == 2
         told = capsys.readouterr().err
         assert told.count("\n") == 1
         assert reason in told
