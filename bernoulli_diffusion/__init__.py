@@ -4,4 +4,12 @@ Sohl-Dickstein et al. 2015, "Deep Unsupervised Learning using Nonequilibrium The
 (arXiv 1503.03585), with Bernoulli noise.
 """
 
+import sys
+
 __version__ = "1.0.0"
+
+# Before modules that an older Python cannot even parse.
+if sys.version_info < (3, 10):  # noqa: UP036
+    sys.stderr.write("error: Python 3.10 or newer is needed; this is " + sys.version.split()[0])
+    sys.stderr.write(" (" + sys.executable + ")\n")
+    sys.exit(2)

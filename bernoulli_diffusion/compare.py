@@ -4,6 +4,9 @@ Reads results.json, config.yaml and reverse_model.py of each results folder; nei
 nor opens a checkpoint. Bounds are compared only among runs on the same data.
 """
 
+from .system import requirements  # noqa: F401  says in one line what is missing
+
+# isort: split
 import dataclasses
 import difflib
 import html

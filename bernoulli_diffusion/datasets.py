@@ -11,6 +11,9 @@ set from a helper: Split, or Images when each row is an n x n picture; for real 
 arrays) Numbers or GreyImages.
 """
 
+from .system import requirements  # noqa: F401  says in one line what is missing
+
+# isort: split
 import argparse
 import inspect
 import math

@@ -1,5 +1,8 @@
 """How probable strings are under a model: python -m bernoulli_diffusion.evaluate CHECKPOINT FILE"""
 
+from .system import requirements  # noqa: F401  says in one line what is missing
+
+# isort: split
 import json
 import math
 import shlex

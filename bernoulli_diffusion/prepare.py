@@ -1,5 +1,8 @@
 """Turn a table into a run folder: python -m bernoulli_diffusion.prepare FILE RUN_DIR"""
 
+from .system import requirements  # noqa: F401  says in one line what is missing
+
+# isort: split
 import argparse
 import math
 import shlex

@@ -1,5 +1,8 @@
 """The command line."""
 
+from ..system import requirements  # noqa: F401  says in one line what is missing
+
+# isort: split
 import json
 import sys
 import tempfile
