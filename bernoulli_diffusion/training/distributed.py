@@ -6,18 +6,28 @@ Every process reads the same run folder and takes its part of each batch; proces
 import contextlib
 import copy
 import os
+import socket
+import threading
+import time
 import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.distributed.rendezvous import rendezvous
 
-from ..system.errors import RunError, UserError
+from ..system.command_line import tell
+from ..system.errors import RunError, UserError, printable
 from ..system.interrupt import Interrupted, ending_at_once
 
 LOSS_OF_CONTACT = ("closed by peer", "reset by peer", "Broken pipe")  # what gloo says of it
+LAUNCHED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # what torchrun sets
+PATIENCE = "BERNOULLI_JOIN_SECONDS"  # how long to wait for the others; 300 if it is not set
+SECONDS_TO_WONDER = 5
+ALONE_AGAIN = f"for one process alone: unset {' '.join(LAUNCHED)}"
 TRIALS = 8  # of a network, for parameters that it may leave out
 
 
@@ -114,17 +124,21 @@ ALONE = Processes()
 
 @contextlib.contextmanager
 def processes():
-    """The processes that torchrun has started together, or this one alone."""
-    if not {"RANK", "WORLD_SIZE", "MASTER_ADDR"} <= os.environ.keys():
+    """The processes that torchrun has started together, or this one alone.
+
+    Raises UserError if the environment's variables make no sense, or nobody else comes.
+    """
+    if not set(LAUNCHED) <= os.environ.keys():
         yield ALONE
         return
-    rank, size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    rank, size = _place()
     with ending_at_once():
         # Imported later, as torch does, it would keep the group of processes alive in its functions'
         # defaults; one that outlives destroy_process_group aborts the program as it ends, at times.
         import torch.distributed.nn
 
-        dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+        dist.init_process_group(backend, store=_meet(rank, size), rank=rank, world_size=size)
     try:
         yield Processes(rank, size)
     except RuntimeError as error:
@@ -134,6 +148,60 @@ def processes():
     finally:
         with contextlib.suppress(RuntimeError):
             dist.destroy_process_group()
+
+
+def _place() -> tuple[int, int]:
+    """This process's number and how many there are, as the launcher says."""
+    values = {name: os.environ[name] for name in LAUNCHED}
+    with contextlib.suppress(ValueError):
+        rank, size, _ = (int(values[name]) for name in ("RANK", "WORLD_SIZE", "MASTER_PORT"))
+        if 0 <= rank < size:
+            return rank, size
+    said = ", ".join(f"{name}={value}" for name, value in values.items())
+    raise UserError(f"{printable(said)}: no launcher says so; {ALONE_AGAIN}")
+
+
+def _meet(rank: int, size: int) -> dist.Store:
+    """Where the processes find each other. Says after some seconds for whom this one waits.
+
+    A shell may have a launcher's variables left over, and nobody else will ever come.
+    """
+    address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    try:
+        seconds = float(os.environ.get(PATIENCE, "300"))
+    except ValueError:
+        raise UserError(f"{PATIENCE}: expected a number of seconds") from None
+    said = ", ".join(f"{name}={os.environ[name]}" for name in LAUNCHED)
+    others = "the first process" if rank else f"{size - 1} other processes"
+    waits = printable(f"process {rank} of {size} waits for {others} at {address}:{port} ({said})")
+    notice = threading.Timer(
+        SECONDS_TO_WONDER,
+        tell,
+        [f"{waits}; it gives up after {seconds:g} s ({PATIENCE}); {ALONE_AGAIN}"],
+    )
+    notice.daemon = True
+    notice.start()
+    try:
+        if rank or os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+            _wait_for_listener(address, port, seconds)  # torch would fill the screen meanwhile
+        store, *_ = next(rendezvous("env://", timeout=timedelta(seconds=seconds)))
+    except (OSError, RuntimeError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{waits}, in vain: {printable(reason)}; {ALONE_AGAIN}") from None
+    finally:
+        notice.cancel()
+    return store
+
+
+def _wait_for_listener(address: str, port: int, seconds: float) -> None:
+    """Return as soon as somebody listens there. Raises OSError after so many seconds."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        with contextlib.suppress(OSError):
+            socket.create_connection((address, port), timeout=max(1, seconds)).close()
+            return
+        time.sleep(0.2)
+    raise TimeoutError("nobody listens there")
 
 
 def local_rank() -> int:

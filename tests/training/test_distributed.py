@@ -4,6 +4,7 @@ import json
 import math
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -18,6 +19,7 @@ from bernoulli_diffusion.bits.data import BitStrings, to_text
 from bernoulli_diffusion.likelihood import Estimate
 from bernoulli_diffusion.reverse_model import ReverseModel
 from bernoulli_diffusion.system.errors import UserError
+from bernoulli_diffusion.training import distributed
 from bernoulli_diffusion.training.distributed import (
     Processes,
     _has_unused_parameters,
@@ -128,6 +130,46 @@ def test_a_layer_that_is_left_out_by_chance_is_found_and_the_network_left_as_it_
         assert model.norm.num_batches_tracked == 0
         assert all(p.grad is None for p in model.parameters())
     assert not _has_unused_parameters(ReverseModel(4, 10, width=8, num_blocks=1), 4)
+
+
+def launched(monkeypatch, **environment: object) -> None:
+    """The variables that a launcher has left in the shell, with a port where nobody listens."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    left = {"RANK": 0, "WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    for name, value in (left | {"BERNOULLI_JOIN_SECONDS": 1} | environment).items():
+        monkeypatch.setenv(name, str(value))
+
+
+@pytest.mark.parametrize("environment", [{}, {"RANK": 1}, {"TORCHELASTIC_USE_AGENT_STORE": "True"}])
+def test_leftover_variables_of_a_launcher(monkeypatch, capfd, environment):
+    launched(monkeypatch, **environment)
+    monkeypatch.setattr(distributed, "SECONDS_TO_WONDER", 0.3)
+    start = time.monotonic()
+    with pytest.raises(UserError) as caught, distributed.processes():
+        pass
+    assert time.monotonic() - start < 10
+    [notice] = capfd.readouterr().err.splitlines()
+    rank = environment.get("RANK", 0)
+    others = "the first process" if rank else "1 other processes"
+    for told in (notice, str(caught.value)):
+        assert told.startswith(f"process {rank} of 2 waits for {others} at 127.0.0.1:")
+        assert told.endswith("alone: unset RANK WORLD_SIZE MASTER_ADDR MASTER_PORT")
+    assert "gives up after 1 s (BERNOULLI_JOIN_SECONDS)" in notice
+
+
+@pytest.mark.parametrize("wrong", [{"RANK": "x"}, {"RANK": 2}, {"WORLD_SIZE": 0}, {"RANK": -1}])
+def test_variables_that_make_no_sense(monkeypatch, wrong):
+    launched(monkeypatch, **wrong)
+    with pytest.raises(UserError, match=r"RANK=.*WORLD_SIZE=.*: no launcher says so; for one"):
+        distributed._place()
+
+
+def test_a_part_of_the_variables_is_not_enough(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with distributed.processes() as group:
+        assert group == Processes()
 
 
 # ----------------------------------------------------------------------------- together
