@@ -1,5 +1,8 @@
 """Draw samples from a trained model: python generate.py CHECKPOINT N"""
 
+from .system import requirements  # noqa: F401  says in one line what is missing
+
+# isort: split
 import argparse
 import math
 import shlex

@@ -1,5 +1,8 @@
 """Train a model on a run folder: python train.py RUN_DIR"""
 
+from .system import requirements  # noqa: F401  says in one line what is missing
+
+# isort: split
 import shlex
 import sys
 from pathlib import Path
