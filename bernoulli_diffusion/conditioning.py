@@ -23,7 +23,11 @@ from .diffusion import Diffusion
 from .noise import Noise, derive_seed
 from .sampling import ProposalTimes, all_times, grid_times, is_thinning_faster
 
-CHECKS = 24  # times on the way at which a run looks whether its weights have become unequal
+# Times on the way at which a run looks whether its weights have become unequal. Without thinning they
+# cost nothing: the walk needs the network at these times anyway.
+CHECKS, CHECKS_THINNED = 100, 24
+# What the bits of a string have in common is worth as much as one in so many of them (heed).
+COMMON = 8
 MAX_PARTICLES = 1 << 20  # of a run
 MAX_RUNS = 1 << 20  # for one row of evidence
 WALK, RESAMPLING, DRAWING, DENOISING = range(4)  # streams of random numbers derived from one seed
@@ -56,9 +60,10 @@ def run_particles(
 ) -> Runs:
     """Sequential Monte Carlo: one run of `particles` particles for each row of evidence.
 
-    At CHECKS times, a run whose effective sample size has fallen below half of its particles is
-    resampled (systematically) by the weights so far times the look-ahead: how probable the denoiser
-    finds what was observed. Without it the evidence would come too late, at t = 0.
+    At CHECKS times a run looks at its particles' weights times the look-ahead, how probable the denoiser
+    finds what was observed. Where these leave an effective sample size below half of the particles, it
+    is resampled (systematically), each particle in proportion to the power `heed` of them. Without the
+    look-ahead the evidence would come too late, at t = 0; with all of it too soon.
     evidence: (G, L) log-odds in nats, or what evidence_of returns; numbers: (G,) the runs' numbers,
     0 .. G - 1 by default. What a run does is a function of seed, its number and its evidence alone.
     steps: as in sampling.walk; a grid has another law.
@@ -74,36 +79,54 @@ def run_particles(
     walk = Walk(diffusion, L, steps)
 
     x = process.sample_prior(Noise(derive_seed(seed, WALK, T), rows, L).uniform(0))
+    logits = None
     log_w = torch.zeros(G, P, device=device, dtype=process.alpha.dtype)
+    spent = torch.zeros_like(log_w)  # of the weights and the look-ahead, on resampling; nats
     log_evidence = log_w.new_zeros(G)
     smallest = log_w.new_full((G,), P)
     ancestor = each.repeat(G, 1)  # (G, P)
+    share = process.known_share(evidence).to(log_w.dtype).view(G, P)[:, :1]  # (G, 1)
     for k, (t, r) in enumerate(itertools.pairwise(walk.check_times())):
         noise = Noise(derive_seed(seed, WALK, r), rows, L)
-        x, gained = walk.down(x, evidence, t, r, noise, poll)
+        x, gained = walk.down(x, evidence, t, r, noise, poll, logits)
         log_w = log_w + gained.view(G, P)
         if r == 0:
             log_w = log_w + process.evidence_at_0(x, evidence).view(G, P)
             smallest = torch.minimum(smallest, _effective_sample_size(log_w))
             break
         now = torch.full_like(rows, r)
-        logits = process.trust * diffusion.reverse_model(x, now)
+        logits = diffusion.reverse_model(x, now)
         ahead = process.look_ahead(x, logits, evidence, now).view(G, P)
-        log_total = log_w + ahead
-        size = _effective_sample_size(log_total)
+        priority = heed(process, r, L, share) * (log_w + ahead + spent) - spent
+        size = _effective_sample_size(priority)
         smallest = torch.minimum(smallest, size)
-        poor = size < P / 2  # (G,)
-        chosen = systematic(log_total.softmax(dim=1), dice.uniform(k))  # (G, P)
-        chosen = torch.where(poor[:, None], chosen, each)
-        x = x.view(G, P, L).gather(1, chosen[:, :, None].expand(-1, -1, L)).view(G * P, L)
+        poor = (size < P / 2)[:, None]  # (G, 1)
+        chosen = systematic(priority.softmax(dim=1), dice.uniform(k))
+        chosen = torch.where(poor, chosen, each)  # (G, P)
+        place = (chosen + P * torch.arange(G, device=device)[:, None]).flatten()
+        x, logits = x[place], logits[place]
         ancestor = ancestor.gather(1, chosen)
-        # A resampled particle stands for the mean, and gives back the look-ahead that chose it.
-        mean = log_total.logsumexp(dim=1) - math.log(P)
-        log_evidence = log_evidence + torch.where(poor, mean, 0)
-        log_w = torch.where(poor[:, None], -ahead.gather(1, chosen), log_w)
+        # A resampled particle stands for the mean, and gives back the priority that chose it.
+        mean = priority.logsumexp(dim=1) - math.log(P)
+        log_evidence = log_evidence + torch.where(poor[:, 0], mean, 0)
+        price = torch.where(poor, priority.gather(1, chosen), 0)
+        log_w, spent = log_w.gather(1, chosen) - price, spent.gather(1, chosen) + price
     total = log_w.logsumexp(dim=1)
     log_evidence = log_evidence + total - math.log(P)
     return Runs(x.view(G, P, L), log_w - total[:, None], log_evidence, smallest, ancestor)
+
+
+def heed(process, t: int, L: int, share: Tensor) -> Tensor:
+    """The power, 0 to 1, to which weights and look-ahead count when a run is resampled at time t.
+
+    The look-ahead is a product over bits and counts for each of them what they have in common. Let the
+    data hold I_y on it (what is known of it beside the prior), and x_t I_x: then the product is too sure
+    by a factor near 1 + I_y / (1 + I_x), as for a Gaussian factor seen through many independent ones.
+    I_y is share and I_x the signal-to-noise ratio at t, both times L / COMMON. share: (G, 1) of x_0.
+    """
+    common = L / COMMON
+    told = 1 + common * process.signal_to_noise[t]
+    return told / (told + common * share)
 
 
 def _effective_sample_size(log_w: Tensor) -> Tensor:
@@ -138,26 +161,38 @@ class Walk:
     def check_times(self) -> list[int]:
         """From T to 0: at most CHECKS steps, by times that the walk visits."""
         T = self.times[0]
-        wanted = grid_times(T, CHECKS)
+        wanted = grid_times(T, CHECKS_THINNED if self.proposals else CHECKS)
         return sorted({min(self.times, key=lambda s: abs(s - t)) for t in wanted}, reverse=True)
 
     def down(
-        self, x: Tensor, evidence: Tensor, t: int, r: int, noise: Noise, poll=lambda: None
+        self,
+        x: Tensor,
+        evidence: Tensor,
+        t: int,
+        r: int,
+        noise: Noise,
+        poll=lambda: None,
+        logits: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """From x_t to x_r. x, evidence: (B, L). Returns x_r and log p / g (B,) in nats."""
+        """From x_t to x_r. x, evidence: (B, L); logits: the network's at x_t, if they are there already.
+
+        Returns x_r and log p / g (B,) in nats.
+        """
         if self.proposals:
             return self._thinned(x, evidence, t, r, noise, poll)
-        return self._every_step(x, evidence, t, r, noise, poll)
+        return self._every_step(x, evidence, t, r, noise, poll, logits)
 
-    def _every_step(self, x, evidence, t, r, noise, poll) -> tuple[Tensor, Tensor]:
+    def _every_step(self, x, evidence, t, r, noise, poll, logits) -> tuple[Tensor, Tensor]:
         process = self.diffusion.process
         log_w = torch.zeros(len(x), device=x.device, dtype=process.alpha.dtype)
         visited = [s for s in self.times if r <= s <= t]
         for k, (s, next_s) in enumerate(itertools.pairwise(visited)):
             poll()
             now, then = torch.full_like(noise.rows, s), torch.full_like(noise.rows, next_s)
-            logits = self.diffusion.reverse_model(x, now)
+            if logits is None:
+                logits = self.diffusion.reverse_model(x, now)
             x, gained = process.guided_step(x, logits, evidence, now, then, noise.uniform(k))
+            logits = None
             log_w += gained
         return x, log_w
 

@@ -55,7 +55,7 @@ class Process(Protocol):
 
     T: int  # steps
     alpha: Tensor  # (T + 1,) float64 (float32 on MPS) the signal that is left, 1 at t = 0, falling
-    trust: float  # by which the network's output is multiplied when a walk looks ahead to evidence
+    signal_to_noise: list[float]  # of x_t at t = 0..T, in power; infinite at 0
     least_bits: float  # per value: a bound is never taken for smaller when a precision is asked for
     output_name: str  # what the network returns, for error messages
     input_name: str  # what x_T is, for error messages
@@ -111,6 +111,9 @@ class Process(Protocol):
 
     def evidence_at_0(self, x_0: Tensor, evidence: Tensor) -> Tensor:
         """log p(observed | x_0), (B,) nats."""
+
+    def known_share(self, evidence: Tensor) -> Tensor:
+        """How much of x_0 evidence tells, (B,): 0 nothing, 1 all."""
 
     def look_ahead(self, x_t: Tensor, output: Tensor, evidence: Tensor, t: Tensor) -> Tensor:
         """log p(observed | x_t) as the denoiser sees it, (B,) nats."""

@@ -90,7 +90,7 @@ def test_the_look_ahead_is_not_needed_for_exactness_but_for_resampling(monkeypat
     """Whatever the look-ahead, the estimate is unbiased: here with one that is nonsense."""
     diffusion = build(3, 6)
     law = exact.law(diffusion.reverse_model)
-    monkeypatch.setattr(BernoulliDiffusionProcess, "trust", -1.0)
+    monkeypatch.setattr(conditioning, "heed", lambda *_: -0.7)
     evidence = diffusion.process.evidence_of(torch.tensor([1.0, 0.0, -1.0])).repeat(3000, 1)
     ratio = run_particles(diffusion, evidence, 5, seed=1).log_evidence.exp() / law[4:6].sum()
     assert abs(ratio.mean() - 1) < Z_LIMIT * ratio.std() / len(ratio) ** 0.5

@@ -37,9 +37,6 @@ class BernoulliDiffusionProcess:
     same share of the signal at each step: alpha_t = prod_{r<=t} (1 - beta_r) = 1 - t/T.
     """
 
-    # The look-ahead halves the network's log-odds. All of them would count once for every known bit
-    # what these have in common; none would forget it. Half was best in every case that was measured.
-    trust = 0.5
     simple_loss = None  # training lowers the bound
     deterministic_step = None
     beside_steps = None  # alpha_T = 0 leaves nothing to add, and x_0 needs no units
@@ -56,6 +53,8 @@ class BernoulliDiffusionProcess:
         evidence[0] = CERTAIN
         self.alpha = alpha.to(device, dtype)  # (T + 1,), falls from 1 to 0
         self.evidence = evidence.to(device, torch.float32)  # (T + 1,), lambda_t in nats
+        squared = alpha.square()
+        self.signal_to_noise = (squared / (1 - squared)).tolist()  # of signs, T + 1; infinite at 0
 
     @property
     def flips(self) -> "BernoulliDiffusionProcess":
@@ -199,6 +198,10 @@ class BernoulliDiffusionProcess:
     def evidence_of_x_0(self, x_0: Tensor) -> Tensor:
         """Evidence that says all of x_0. x_0: (..., L) bits."""
         return self.evidence_of(x_0)
+
+    def known_share(self, evidence: Tensor) -> Tensor:
+        """How much of x_0 evidence tells, as a share of all: the mean of E[s_0]^2. Returns (B,)."""
+        return torch.tanh(evidence / 2).square().mean(dim=1)
 
     def time_of_channel(self, flip_probability: float) -> int:
         """The first time t by which a bit is flipped with at least flip_probability in [0, 0.5]."""

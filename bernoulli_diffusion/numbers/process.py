@@ -58,7 +58,6 @@ class GaussianDiffusionProcess:
     """
 
     flips = None  # nothing flips
-    trust = 1.0  # the look-ahead takes the network at its word
     least_bits = (
         1.0  # a number, to which a bound's precision is relative: the bound itself may be 0
     )
@@ -89,6 +88,7 @@ class GaussianDiffusionProcess:
         self.log_alpha = log_alpha.to(device, dtype)  # (T + 1,)
         self.alpha = alpha.to(device, dtype)  # (T + 1,), falls from 1
         self.lost = lost.to(device, dtype)  # (T + 1,), 1 - alpha
+        self.signal_to_noise = (alpha / lost).tolist()  # T + 1; infinite at 0
         # How much each step decides, were the data Gaussian: log(deviation of the noise) falls by it.
         decided = torch.full((T,), 1.0, dtype=torch.float64)
         if T > 1:
@@ -303,6 +303,10 @@ class GaussianDiffusionProcess:
     def evidence_of_x_0(self, x_0: Tensor) -> Tensor:
         """Evidence that says all of x_0. x_0: (..., D) standardised."""
         return torch.stack([x_0, torch.zeros_like(x_0)], dim=-1)
+
+    def known_share(self, evidence: Tensor) -> Tensor:
+        """How much of x_0 evidence tells, as a share of all: the mean of 1 / (1 + variance). (B,)"""
+        return (1 / (1 + evidence[..., 1])).mean(dim=1)
 
     def evidence_at_0(self, x_0: Tensor, evidence: Tensor) -> Tensor:
         """log of the density of what was observed given x_0, in nats and the data's units. (B,)
