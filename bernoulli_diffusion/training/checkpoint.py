@@ -3,6 +3,7 @@
 Loaded with weights_only=True and never otherwise, then checked before anything is built from it.
 """
 
+import dataclasses
 import hashlib
 import io
 import math
@@ -24,9 +25,12 @@ from ..diffusion import Diffusion
 from ..kinds import KINDS, kind_of
 from ..system.errors import RunError, UserError, cannot_open, printable
 from ..system.files import write_atomically
-from .network import PACKAGE_FILE, Source, build, live_source
+from .network import PACKAGE_FILE, Ensemble, Source, build, live_source, packaged_sources
 
 FORMAT_VERSION = 1
+ENSEMBLE_VERSION = (
+    2  # of a checkpoint that has "members", each of FORMAT_VERSION, and their "shares"
+)
 MAX_NESTING = 100  # of tuples; a key a few hundred thousand deep would crash Python
 
 # Every key of a checkpoint and its type. "weights" and "averaged_weights" are state dicts.
@@ -58,6 +62,35 @@ def save(path: Path, checkpoint: dict) -> None:
     buffer = io.BytesIO()
     torch.save({"format_version": FORMAT_VERSION, **checkpoint}, buffer)
     write_atomically(path, buffer.getvalue())
+
+
+def members_of(checkpoint: dict) -> list[tuple[dict, float]]:
+    """The members of an ensemble and their shares; of any other checkpoint itself alone."""
+    if "members" not in checkpoint:
+        return [(checkpoint, 1.0)]
+    return list(zip(checkpoint["members"], checkpoint["shares"], strict=True))
+
+
+def ensemble_of(members: list[tuple[dict, float]], first: dict) -> dict:
+    """The checkpoint of an ensemble of single checkpoints and their shares, which add up to 1.
+
+    A member keeps its averaged weights alone. first: the member whose config, results and whatever else
+    concerns the data stand for all.
+    """
+    empty = {"optimizer": {}, "epoch_losses": []}
+    parts = [
+        {**member, **empty, "results": "{}", "weights": member["averaged_weights"]}
+        for member, _ in members
+    ]
+    return {
+        **first,
+        **empty,
+        "format_version": ENSEMBLE_VERSION,
+        "weights": {},
+        "averaged_weights": {},
+        "members": parts,
+        "shares": [share for _, share in members],
+    }
 
 
 def all_finite(weights: dict) -> bool:
@@ -162,8 +195,11 @@ def _find_problem(checkpoint, size: int) -> str | None:
     version = checkpoint["format_version"]
     if type(version) is not int or not 0 <= version < 1000:
         return "not a checkpoint of this program"
-    if version != FORMAT_VERSION:
-        return f"a checkpoint of format {version}, this program reads format {FORMAT_VERSION}"
+    if version not in (FORMAT_VERSION, ENSEMBLE_VERSION):
+        return (
+            f"a checkpoint of format {version}, this program reads formats {FORMAT_VERSION} and"
+            f" {ENSEMBLE_VERSION}"
+        )
     checkpoint.setdefault("process_state", {})  # older ones are of bits
     for key, kind in KEYS.items():
         if key not in checkpoint:
@@ -189,6 +225,31 @@ def _find_problem(checkpoint, size: int) -> str | None:
         != (checkpoint["reverse_model_sha256"])
     ):
         return "not a sound checkpoint: reverse_model_sha256 does not fit its source"
+    return _find_problem_of_members(checkpoint, size) if version == ENSEMBLE_VERSION else None
+
+
+def _find_problem_of_members(checkpoint: dict, size: int) -> str | None:
+    """What is wrong with the members of an ensemble, or None."""
+    members, shares = checkpoint.get("members"), checkpoint.get("shares")
+    if type(members) is not list or not members:
+        return "not a sound checkpoint: members is not a list of checkpoints"
+    is_list = type(shares) is list and len(shares) == len(members)
+    if not is_list or any(type(w) is not float or not 0 < w <= 1 for w in shares):
+        return "not a sound checkpoint: shares is not a list of a number from 0 to 1 a member"
+    if abs(sum(shares) - 1) > 1e-3:
+        return "not a sound checkpoint: shares do not add up to 1"
+    tensors = {}
+    for number, member in enumerate(members):
+        if type(member) is not dict or member.get("format_version") != FORMAT_VERSION:
+            return f"not a sound checkpoint: member {number + 1} is not a checkpoint"
+        if problem := _find_problem(member, size):
+            return f"member {number + 1}: {problem}"
+        for key in ("sequence_length", "T"):
+            if member[key] != checkpoint[key]:
+                return f"not a sound checkpoint: member {number + 1} has another {key}"
+        tensors |= {(number, name): t for name, t in member["averaged_weights"].items()}
+    if problem := tensors_problem(tensors, size):
+        return f"not a sound checkpoint: members {problem}"
     return None
 
 
@@ -222,7 +283,7 @@ def run_dir_of(path: Path) -> Path | None:
 def source_of(checkpoint: dict, path: Path, trust_code: bool, command: str) -> Source:
     """The reverse_model.py to run for this checkpoint.
 
-    The live file (the run folder's, or the package's) if it is the one the checkpoint was trained
+    The live file (the run folder's, or one of the package's) if it is the one the checkpoint was trained
     with; else the text in the checkpoint, but only if the user says so. command: what to type then.
     """
     saved = Source(f"{path} (reverse_model.py)", checkpoint["reverse_model_source"])
@@ -230,7 +291,7 @@ def source_of(checkpoint: dict, path: Path, trust_code: bool, command: str) -> S
     candidates = [live_source(None, default)]
     if run_dir := run_dir_of(path):
         candidates.insert(0, live_source(run_dir, default))
-    for live in candidates:
+    for live in [*candidates, *packaged_sources()]:
         if live.sha256 == saved.sha256:
             return live
     if trust_code:
@@ -254,8 +315,30 @@ def restore(
 ) -> Diffusion:
     """The trained Diffusion of a loaded checkpoint, in eval mode on device.
 
-    weights: "averaged" (as validated) or "raw" (the last training step's).
+    weights: "averaged" (as validated) or "raw" (the last training step's); an ensemble has the
+    averaged ones alone.
     """
+    config = config_of(checkpoint, path)
+    L = checkpoint["sequence_length"]
+    if config.data.shape and math.prod(config.data.shape) != L:
+        raise UserError(f"{path}: not a sound checkpoint: data.shape does not fit sequence_length")
+    if "members" in checkpoint:
+        members, shares = checkpoint["members"], checkpoint["shares"]
+        if any(not is_of_one_kind(checkpoint, member, path) for member in members):
+            raise UserError(f"{path}: not a sound checkpoint: its members are of different kinds")
+        networks = [_network(m, path, weights, trust_code, command) for m in members]
+        model = Ensemble(networks, shares)
+    else:
+        model = _network(checkpoint, path, weights, trust_code, command)
+    try:
+        process = kind_of(config).saved_process(config, checkpoint["process_state"], L, device)
+    except ValueError as error:
+        raise UserError(f"{path}: not a sound checkpoint: {error}") from None
+    return Diffusion(process, model.to(device).eval())
+
+
+def _network(checkpoint: dict, path: Path, weights: str, trust_code: bool, command: str):
+    """The trained network of a checkpoint that is no ensemble."""
     source = source_of(checkpoint, path, trust_code, command)
     config = config_of(checkpoint, path)
     L, T = checkpoint["sequence_length"], checkpoint["T"]
@@ -263,17 +346,29 @@ def restore(
         raise UserError(
             f"{path}: not a sound checkpoint: T is {T}, but {config.model.T} in its config"
         )
-    if config.data.shape and math.prod(config.data.shape) != L:
-        raise UserError(f"{path}: not a sound checkpoint: data.shape does not fit sequence_length")
     chosen = checkpoint["averaged_weights" if weights == "averaged" else "weights"]
     check_fit(source, L, config, chosen, path)
-    try:
-        process = kind_of(config).saved_process(config, checkpoint["process_state"], L, device)
-    except ValueError as error:
-        raise UserError(f"{path}: not a sound checkpoint: {error}") from None
     model = build(source, L, T, kind_of(config).network_options(config))
     load_weights(model, chosen, path)
-    return Diffusion(process, model.to(device).eval())
+    return model
+
+
+def is_of_one_kind(one: dict, other: dict, path: Path) -> bool:
+    """Whether two checkpoints say the same of the data and the process, so that their networks can work
+    together: the lengths, the times, the schedule and what the process knows of the data."""
+
+    def facts(checkpoint: dict) -> tuple:
+        model = dataclasses.asdict(config_of(checkpoint, path).model)
+        free = "reverse_model", "num_sample_steps"
+        settings = {key: value for key, value in model.items() if key not in free}
+        return checkpoint["sequence_length"], checkpoint["T"], settings
+
+    states = [checkpoint["process_state"] for checkpoint in (one, other)]
+    return (
+        facts(one) == facts(other)
+        and states[0].keys() == states[1].keys()
+        and all(torch.equal(tensor, states[1][name]) for name, tensor in states[0].items())
+    )
 
 
 def check_fit(source: Source, L: int, config: Config, weights: dict, path: Path) -> None:

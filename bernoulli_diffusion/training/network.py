@@ -19,6 +19,7 @@ from ..bits.process import BernoulliDiffusionProcess
 from ..system.errors import UserError, cannot_open, is_out_of_memory, printable
 
 PACKAGE_FILE = Path(__file__).parents[1] / "reverse_model.py"
+PACKAGED = PACKAGE_FILE.parent / "networks"  # further networks, installed with the package
 FILE_NAME = "reverse_model.py"
 FAILURES = (Exception, SystemExit)  # of the user's code; sys.exit() in it must not end us quietly
 
@@ -38,6 +39,11 @@ def live_source(run_dir: Path | None, default: Path | None = None) -> Source:
     """
     own = run_dir / FILE_NAME if run_dir else None
     return _read(own if own and os.path.lexists(own) else default or PACKAGE_FILE)
+
+
+def packaged_sources() -> list[Source]:
+    """The networks in the package's folder networks, in the order of their names."""
+    return [_read(path) for path in sorted(PACKAGED.glob("*.py")) if path.stem != "__init__"]
 
 
 def _read(path: Path) -> Source:
@@ -110,6 +116,21 @@ def _unknown_option(source: Source, name: str, names: list[str]) -> str:
     near = difflib.get_close_matches(name, names, n=1)
     hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(names) or 'none'}"
     return printable(f"model.reverse_model.{name}: {source.path} has no such option; {hint}")
+
+
+class Ensemble(nn.Module):
+    """The weighted mean of what several networks say: sum_m shares[m] networks[m](x_t, t).
+
+    It is one reverse model like any other, and its bound is a bound.
+    """
+
+    def __init__(self, networks: list[nn.Module], shares: list[float]):
+        super().__init__()
+        self.networks, self.shares = nn.ModuleList(networks), shares
+
+    def forward(self, x_t: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        outputs = (share * f(x_t, t) for share, f in zip(self.shares, self.networks, strict=True))
+        return sum(outputs)
 
 
 def try_out(source: Source, model: nn.Module, sequence_length: int, T: int, process=None) -> None:

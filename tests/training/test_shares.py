@@ -1,0 +1,89 @@
+"""Shares of an ensemble: they lower the bound where that can be, and never do harm."""
+
+import exact
+import pytest
+import torch
+
+from bernoulli_diffusion.bits.data import BitStrings
+from bernoulli_diffusion.bits.process import BernoulliDiffusionProcess
+from bernoulli_diffusion.diffusion import Diffusion
+from bernoulli_diffusion.training.network import Ensemble
+from bernoulli_diffusion.training.shares import Draws, fit_shares, mean_and_error
+
+L, T = 4, 6
+Z_LIMIT = 4.5
+DATA = torch.tensor([[0, 0, 1, 1], [1, 0, 1, 0], [1, 1, 1, 0], [0, 1, 0, 1]])
+
+
+def strings() -> BitStrings:
+    return BitStrings.from_bits(DATA.repeat(25, 1).byte().numpy())
+
+
+def diffusion(logits: torch.Tensor) -> Diffusion:
+    return Diffusion(BernoulliDiffusionProcess(T), exact.TableModel(logits).eval())
+
+
+def ideal() -> torch.Tensor:
+    """(T + 1, 2^L, L), what the best network says, with log-odds that are not endless."""
+    model, x = exact.IdealModel(DATA, T), exact.states(L).float()
+    return torch.stack([model(x, torch.full((2**L,), t)).clamp(-6, 6) for t in range(T + 1)])
+
+
+def noise(seed: int) -> torch.Tensor:
+    return 2 * torch.randn(T + 1, 2**L, L, generator=torch.Generator().manual_seed(seed))
+
+
+def test_draws_estimate_the_exact_bound():
+    model = exact.random_model(L, T, seed=1)
+    expected = exact.bound(model)[exact.index(DATA)].mean().item()
+    draws = Draws(BernoulliDiffusionProcess(T), strings(), seed=2, num_draws=20_000)
+    one = Diffusion(BernoulliDiffusionProcess(T), model)
+    bits, error = mean_and_error(draws.bits(draws.logits(one)))
+    assert error < 0.1
+    assert abs(bits - expected) < Z_LIMIT * error
+
+
+def test_the_bound_of_an_ensemble_is_that_of_the_mean_log_odds():
+    tables = [ideal() + noise(3), ideal() - 0.5 * noise(3), noise(4)]
+    together = Ensemble([exact.TableModel(table) for table in tables], [0.3, 0.6, 0.1])
+    mean = exact.TableModel(
+        sum(w * table for w, table in zip([0.3, 0.6, 0.1], tables, strict=True))
+    )
+    x = exact.states(L).float()
+    for t in range(1, T + 1):
+        times = torch.full((2**L,), t)
+        torch.testing.assert_close(together(x, times), mean(x, times))
+    assert (exact.bound(mean) >= -exact.law(mean).log2() - 1e-9).all()
+
+
+def test_errors_that_cancel_get_equal_shares():
+    right, off = ideal(), noise(5)
+    fitted = fit_shares([diffusion(right + off), diffusion(right - off)], strings(), seed=6)
+    assert fitted.shares == pytest.approx([0.5, 0.5], abs=0.05)
+    gain, error = fitted.gain
+    assert gain > 10 * error
+    mean = exact.TableModel(
+        sum(w * (right + s * off) for w, s in zip(fitted.shares, (1, -1), strict=True))
+    )
+    expected = exact.bound(mean)[exact.index(DATA)].mean().item()
+    assert abs(fitted.bound[0] - expected) < Z_LIMIT * fitted.bound[1]
+
+
+def test_who_only_does_harm_gets_nothing():
+    fitted = fit_shares([diffusion(noise(7)), diffusion(ideal()), diffusion(noise(8))], strings())
+    assert fitted.shares == [0, 1, 0]
+    assert fitted.bound == fitted.of_members[1]
+    assert fitted.gain == (0, 0)
+    assert min(fitted.of_members) == fitted.of_members[1]
+
+
+def test_the_same_seed_chooses_the_same_shares():
+    models = [diffusion(ideal() + noise(9)), diffusion(ideal() + noise(10))]
+    assert fit_shares(models, strings(), seed=1) == fit_shares(models, strings(), seed=1)
+    assert fit_shares(models, strings(), seed=1) != fit_shares(models, strings(), seed=2)
+
+
+def test_a_single_string_and_a_single_member():
+    one = BitStrings.from_bits(DATA[:1].byte().numpy())
+    fitted = fit_shares([diffusion(noise(11))], one)
+    assert fitted.shares == [1]
