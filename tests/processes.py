@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from bernoulli_diffusion.training import trainer, validator
+from bernoulli_diffusion.training import loop, trainer, validator
 
 ROOT = Path(__file__).parent.parent
 _context = multiprocessing.get_context("forkserver")
@@ -39,7 +39,7 @@ TIMINGS = {"seconds", "samples_per_second"}
 
 # What a run does, by a letter, and the method with which that begins.
 PHASES = {
-    "t": (trainer.Trainer, "train_step"),
+    "t": (loop.Loop, "train_step"),
     "s": (trainer.Trainer, "save"),
     "v": (trainer.Trainer, "_measure_bounds"),
     "g": (validator.Validator, "draw"),

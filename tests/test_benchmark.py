@@ -198,15 +198,15 @@ def test_a_file_too_large_for_the_disk_is_not_begun(tmp_path, monkeypatch):
 def test_the_papers_gradient_is_that_of_the_sum_of_all_terms():
     trainer = measure.make_trainer(measure.random_strings(8, 20), TINY, CPU)
     measure.train(trainer, 3)  # away from a network that says nothing
-    model, x_0 = trainer.diffusion.reverse_model, trainer.batches.batch(0)
-    trainer.optimizer.zero_grad()
+    model, x_0 = trainer.loop.diffusion.reverse_model, trainer.loop.batches.batch(0)
+    trainer.loop.optimizer.zero_grad()
     torch.manual_seed(0)
     measure.add_papers_gradient(trainer, x_0, range(1, TINY.T + 1))
     summed = [p.grad.clone() for p in model.parameters()]
     torch.manual_seed(0)
     noise = [torch.rand_like(x_0) for _ in range(TINY.T)]
     bound = sum(
-        trainer.diffusion.bound_term(x_0, torch.full((len(x_0),), t), u)
+        trainer.loop.diffusion.bound_term(x_0, torch.full((len(x_0),), t), u)
         for t, u in enumerate(noise, start=1)
     )  # (B,)
     expected = torch.autograd.grad(bound.mean(), list(model.parameters()))
@@ -218,10 +218,10 @@ def test_the_papers_gradient_is_that_of_the_sum_of_all_terms():
 def test_the_bare_step_trains_a_copy():
     trainer = measure.make_trainer(measure.random_strings(8, 20), TINY, CPU)
     measure.train(trainer, 3)
-    before = {k: v.clone() for k, v in trainer.diffusion.reverse_model.state_dict().items()}
+    before = {k: v.clone() for k, v in trainer.loop.diffusion.reverse_model.state_dict().items()}
     step = measure.bare_step(trainer)
     step()
-    after = trainer.diffusion.reverse_model.state_dict()
+    after = trainer.loop.diffusion.reverse_model.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 

@@ -150,12 +150,12 @@ def test_a_copy_in_a_run_folder_trains_and_comes_back_from_its_checkpoint(tmp_pa
     half.results_dir = new_results_dir(tmp_path)
     for trainer, steps in ((whole, 6), (half, 3)):
         for _ in range(steps):
-            trainer.train_step()
+            trainer.loop.train_step()
     half.save()
     (path,) = (half.results_dir / "checkpoints").iterdir()
     rest.resume(path, checkpoint.load(path))
     for _ in range(3):
-        rest.train_step()
+        rest.loop.train_step()
     x_t, t = inputs(9, 6, 20)
     for trained in ("diffusion", "averaged"):
         expected, found = (getattr(each, trained).reverse_model(x_t, t) for each in (whole, rest))
@@ -269,7 +269,7 @@ def test_data_shape_is_the_networks_shape_unless_it_has_its_own(tmp_path):
     assert model.shape == [2, 3, 1]
     own = read_run_folder(folder, ["model.reverse_model.shape=[3, 2]"])
     trainer = Trainer(own, torch.device("cpu"), quiet=True)
-    assert trainer.diffusion.reverse_model.shape == [3, 2, 1]
+    assert trainer.loop.diffusion.reverse_model.shape == [3, 2, 1]
     assert trainer.config.data.shape == [2, 3]
 
 

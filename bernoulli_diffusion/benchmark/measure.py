@@ -210,21 +210,21 @@ def train(trainer: Trainer, steps: int = 1) -> None:
     """
     for _ in range(steps):
         agreed = trainer.processes.greatest(lambda: (0, 0))
-        trainer.train_step()
+        trainer.loop.train_step()
         agreed()
         if trainer.step % FLUSH_EVERY == 0:
-            trainer.look_at_losses()
+            trainer.loop.look_at_losses()
 
 
 def bare_step(trainer: Trainer) -> Callable:
     """Forward, backward and optimizer step of a copy of the network, on a fixed batch, alone."""
-    device, batch = trainer.device, trainer.batches.batch_size
-    model = copy.deepcopy(trainer.diffusion.reverse_model)
+    device, batch = trainer.device, trainer.loop.batches.batch_size
+    model = copy.deepcopy(trainer.loop.diffusion.reverse_model)
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=trainer.training.lr, fused=device.type in ("cpu", "cuda")
     )
     x_t = (torch.rand(batch, trainer.length, device=device) < 0.5).float()
-    t = torch.randint(1, trainer.diffusion.T + 1, (batch,), device=device)
+    t = torch.randint(1, trainer.loop.diffusion.T + 1, (batch,), device=device)
 
     def step() -> None:
         optimizer.zero_grad(set_to_none=True)
@@ -238,14 +238,14 @@ def add_papers_gradient(trainer: Trainer, x_0: Tensor, times: range) -> None:
     """Adds up the gradients of the bound's terms at these times, for all strings of a batch at each."""
     for time_ in times:
         t = torch.full((len(x_0),), time_, device=x_0.device)
-        trainer.diffusion.bound_term(x_0, t, torch.rand_like(x_0)).mean().backward()
+        trainer.loop.diffusion.bound_term(x_0, t, torch.rand_like(x_0)).mean().backward()
 
 
 def papers_step(trainer: Trainer, x_0: Tensor) -> None:
     """A gradient step on the whole bound, all T terms of it (Sohl-Dickstein et al. 2015, eq. 14)."""
-    trainer.optimizer.zero_grad()
-    add_papers_gradient(trainer, x_0, range(1, trainer.diffusion.T + 1))
-    trainer.optimizer.step()
+    trainer.loop.optimizer.zero_grad()
+    add_papers_gradient(trainer, x_0, range(1, trainer.loop.diffusion.T + 1))
+    trainer.loop.optimizer.step()
 
 
 def last(states) -> Tensor:

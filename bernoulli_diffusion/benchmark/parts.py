@@ -133,7 +133,7 @@ def papers_sum(size: Size, device: torch.device, _folder: Path) -> list[dict]:
     some terms, evenly spaced, stand for the T; the whole sum is run once (not with --quick).
     """
     trainer = make_trainer(random_strings(10_000, PATTERN_LENGTH), size, device)
-    x_0 = trainer.batches.batch(0)
+    x_0 = trainer.loop.batches.batch(0)
     apart = size.T // size.paper_terms
     times = range(apart, size.T + 1, apart)
     tasks = [(train, trainer), (add_papers_gradient, trainer, x_0, times)]
@@ -326,7 +326,7 @@ def things_to_do_alone(
 
     def paper() -> None:
         trainer = make_trainer(random_strings(10_000, PATTERN_LENGTH), size, device)
-        add_papers_gradient(trainer, trainer.batches.batch(0), range(1, 21))
+        add_papers_gradient(trainer, trainer.loop.batches.batch(0), range(1, 21))
 
     def samples(name: str) -> None:
         trainer = make_trainer(random_strings(10_000, PATTERN_LENGTH), size, device)
@@ -492,10 +492,10 @@ def growth_T(size: Size, device: torch.device, _folder: Path) -> list[dict]:
     samples = time_in_turn([(draw, 100) for draw in draws], size.few_rounds, size.seconds, device)
     rows = []
     for trainer, ours, draw in zip(trainers, steps, samples, strict=True):
-        proposals = ProposalTimes(trainer.diffusion.process.flips.max_flip_probability())
+        proposals = ProposalTimes(trainer.loop.diffusion.process.flips.max_flip_probability())
         rows.append(
             {
-                "T": trainer.diffusion.T,
+                "T": trainer.loop.diffusion.T,
                 "training_step_ms": milliseconds(ours),
                 **compare(ours, steps[0]),
                 "bar": "0.95 to 1.05",

@@ -34,14 +34,15 @@ def start(trainer: Trainer) -> str:
     folder, config, kind = trainer.folder, trainer.config, trainer.kind
     measures = trainer.validator.measures
     val = f"{len(folder.val):,} in val.txt" if folder.val else "no val.txt"
+    steps = trainer.loop.batches.steps_per_epoch
     return "\n".join(
         [
             f"data       {len(folder.train):,} {kind.SAMPLES} of {trainer.length} {kind.UNITS}"
             f"{measures.data_in_short()}, {val}",
             f"network    {folder.source.path}, {trainer.num_parameters:,} parameters,"
             f" T = {config.model.T}, on {trainer.device}",
-            f"plan       {config.training.epochs:,} epochs of {trainer.batches.steps_per_epoch:,} steps"
-            f" of {config.data.batch_size:,} {kind.SAMPLES}",
+            f"plan       {config.training.epochs:,} epochs of {steps:,} steps of"
+            f" {config.data.batch_size:,} {kind.SAMPLES}",
             f"baselines  {measures.baselines_in_short()}",
         ]
     )
@@ -86,12 +87,12 @@ def check(trainer: Trainer) -> str:
 
 def _seconds_per_step(trainer: Trainer) -> float:
     for _ in range(CHECK_STEPS // 4):  # the first steps allocate memory
-        trainer.train_step()
-    trainer.look_at_losses()
+        trainer.loop.train_step()
+    trainer.loop.look_at_losses()
     start = time.perf_counter()
     for _ in range(CHECK_STEPS):
-        trainer.train_step()
-    trainer.look_at_losses()  # waits for the device
+        trainer.loop.train_step()
+    trainer.loop.look_at_losses()  # waits for the device
     return (time.perf_counter() - start) / CHECK_STEPS
 
 

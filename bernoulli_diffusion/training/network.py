@@ -16,11 +16,16 @@ import torch
 from torch import nn
 
 from ..bits.process import BernoulliDiffusionProcess
+from ..config import Config
+from ..diffusion import Diffusion
+from ..kinds import Samples, kind_of
+from ..noise import derive_seed
 from ..system.errors import UserError, cannot_open, is_out_of_memory, printable
 
 PACKAGE_FILE = Path(__file__).parents[1] / "reverse_model.py"
 PACKAGED = PACKAGE_FILE.parent / "networks"  # further networks, installed with the package
 FILE_NAME = "reverse_model.py"
+WEIGHTS = 11  # the stream of random numbers, of the run's seed, for the initial weights
 FAILURES = (Exception, SystemExit)  # of the user's code; sys.exit() in it must not end us quietly
 
 
@@ -110,6 +115,20 @@ def laid_out(source: Source, options: dict, shape: list[int] | None) -> dict:
     """options, with data.shape as the network's own shape, if it has such an option that is not set."""
     takes_it = "shape" in inspect.signature(load_class(source)).parameters
     return {"shape": shape} | options if shape and takes_it else options
+
+
+def new_diffusion(source: Source, train: Samples, config: Config, device) -> Diffusion:
+    """The run's process and a fresh network on device, tried out. Raises UserError.
+
+    config's options of the network become what it was built with.
+    """
+    kind, length, T = kind_of(config), train.length, config.model.T
+    torch.manual_seed(derive_seed(config.training.seed, WEIGHTS))
+    options = config.model.reverse_model
+    config.model.reverse_model = laid_out(source, options, config.data.shape)
+    model = build(source, length, T, kind.network_options(config))
+    try_out(source, model, length, T, kind.new_process(config, train, "cpu"))
+    return Diffusion(kind.new_process(config, train, device), model.to(device))
 
 
 def _unknown_option(source: Source, name: str, names: list[str]) -> str:

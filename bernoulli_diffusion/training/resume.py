@@ -90,7 +90,7 @@ def resume(
 
 def _find_problem(saved: dict, trainer: Trainer) -> str | None:
     """What of a checkpoint's progress does not fit the run, or None: anybody may have made it."""
-    epoch, steps = divmod(saved["step"], trainer.batches.steps_per_epoch)
+    epoch, steps = divmod(saved["step"], trainer.loop.batches.steps_per_epoch)
     if saved["epoch"] != epoch or not _are_numbers(saved["epoch_losses"], steps):
         return "step, epoch and epoch_losses do not fit each other"
     if not _is_optimizer_state(saved["optimizer"].get("state"), trainer):
@@ -105,7 +105,7 @@ def _find_problem(saved: dict, trainer: Trainer) -> str | None:
 
 def _is_optimizer_state(state, trainer: Trainer) -> bool:
     """Whether state holds AdamW's two moments and step of some of the parameters."""
-    parameters = trainer.optimizer.parameters
+    parameters = trainer.loop.optimizer.parameters
     if type(state) is not dict or not state.keys() <= set(range(len(parameters))):
         return False
     for index, entry in state.items():

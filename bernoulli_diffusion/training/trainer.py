@@ -1,6 +1,5 @@
-"""Trainer: the training loop, and the results folder that it keeps up to date."""
+"""Trainer: the results folder round the training loop, kept up to date at every validation."""
 
-import copy
 import json
 import math
 import platform
@@ -13,15 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
 from tqdm import tqdm
 
 from .. import __version__
 from .. import config as config_module
-from ..diffusion import Diffusion
 from ..kinds import kind_of
 from ..likelihood import Estimate
-from ..noise import derive_seed, seed_torch
+from ..noise import derive_seed
 from ..results import metrics
 from ..system.command_line import tell
 from ..system.device import all_threads, use_threads
@@ -30,14 +27,12 @@ from ..system.files import lock, remove_stray_temporaries, write_atomically
 from ..system.interrupt import Interrupt, Interrupted
 from . import checkpoint
 from .distributed import ALONE, Processes, check_batch_size
-from .network import build, laid_out, try_out
-from .optimizer import AdamW
+from .loop import FLUSH_EVERY, Diverged, Loop, new_batches
+from .network import new_diffusion
 from .run_folder import RunFolder
 from .validator import Validator
 
-# Streams of random numbers derived from the run's seed; the validator's are in validator.py.
-WEIGHTS, ORDER, STEP, PICTURE = range(11, 15)
-FLUSH_EVERY = 100  # steps between looks at the losses: a look waits for the device
+PICTURE = 14  # the stream of random numbers, of the run's seed, for reverse_process.gif
 FINAL_DRAWS = 16  # times as many draws for the final bound as for each validation's
 DRAW_SHARE = 100  # redraw the pictures once this many times their cost has passed
 
@@ -80,44 +75,20 @@ class Trainer:
         self.folder, self.config, self.device = folder, folder.config, device
         self.training, self.length = folder.config.training, folder.train.length
         self.quiet = quiet or not processes.is_first
-        self.kind, T = kind_of(self.config), self.config.model.T
+        self.kind = kind_of(self.config)
         check_batch_size(self.config.data.batch_size, processes.size)
-        torch.manual_seed(derive_seed(self.training.seed, WEIGHTS))
-        options, shape = self.config.model.reverse_model, self.config.data.shape
-        self.config.model.reverse_model = laid_out(folder.source, options, shape)
-        model = build(folder.source, self.length, T, self.kind.network_options(self.config))
-        on_cpu = self.kind.new_process(self.config, folder.train, "cpu")
-        try_out(folder.source, model, self.length, T, on_cpu)
-        model.to(device)
-        process = self.kind.new_process(self.config, folder.train, device)
-        self.diffusion = Diffusion(process, model)
-        self.averaged = Diffusion(process, copy.deepcopy(model).eval().requires_grad_(False))
-        self.together = self.diffusion  # the same, with gradients averaged over processes
-        if processes.size > 1:
-            self.together = Diffusion(process, processes.parallel(model, self.length))
-        self.optimizer = AdamW(
-            (p for p in model.parameters() if p.requires_grad),
-            lr=self.training.lr,
-            weight_decay=self.training.weight_decay,
-        )
-        order_seed = derive_seed(self.training.seed, ORDER)
-        shard = processes.rank, processes.size
-        self.batches = self.kind.Batches(
-            folder.train, self.config.data.batch_size, order_seed, device, shard
-        )
+        diffusion = new_diffusion(folder.source, folder.train, self.config, device)
+        batches = new_batches(folder.train, self.config, device, processes)
+        self.loop = Loop(diffusion, batches, self.config, processes)
+        self.averaged = self.loop.averaged  # the diffusion that is measured
         self.validator = Validator(folder.train, folder.val, self.config, device, processes)
         rows = self.config.data.batch_size * self.config.model.num_sample_steps
         use_threads(device, rows * self.num_parameters)  # a parameter multiplies once for each row
-        self.step = 0
-        self.best_bound = math.inf
-        self.validations_without_progress = 0
         self.seconds_before = 0.0  # spent before this process took over
         self.started = time.monotonic()
         self.now = 0.0  # seconds(), as the processes have agreed on it at the last step
         self._last_saved = self.now
         self._last_drawn, self._seconds_per_drawing = self.started, 0.5
-        self._pending: list[torch.Tensor] = []  # (loss, gradient norm) of steps not yet looked at
-        self._epoch_losses: list[float] = []  # of the steps of the epoch that is under way
         self.results = self._new_results()
         self.results_dir: Path | None = None
         self.tensorboard = tensorboard and processes.is_first
@@ -130,37 +101,43 @@ class Trainer:
         Raises UserError if its weights do not fit the network.
         """
         self.results_dir = path.parent.parent
-        for diffusion, key in ((self.diffusion, "weights"), (self.averaged, "averaged_weights")):
+        for diffusion, key in (
+            (self.loop.diffusion, "weights"),
+            (self.averaged, "averaged_weights"),
+        ):
             checkpoint.load_weights(diffusion.reverse_model, saved[key], path)
-        self.optimizer.load_state(saved["optimizer"]["state"])  # its settings are the config's
-        self.step, self._epoch_losses = saved["step"], list(saved["epoch_losses"])
-        if self.step:
-            self.optimizer.lr = self.learning_rate(self.step - 1)  # of the last step
-        self.best_bound = saved["best_bound"]
-        self.validations_without_progress = saved["validations_without_progress"]
+        self.loop.load(saved)
         self.seconds_before = self.now = self._last_saved = saved["seconds"]
         self.results |= json.loads(saved["results"])
+        self.loop.losses = self.results["losses"]
+        if self.epochs_done in self.results["validated_epochs"]:
+            self.loop.validated_at = self.step
 
     # ------------------------------------------------------------------------------- sizes
 
     @property
+    def step(self) -> int:
+        """Steps done."""
+        return self.loop.step
+
+    @property
     def epoch(self) -> int:
         """Epochs completed."""
-        return self.step // self.batches.steps_per_epoch
+        return self.step // self.loop.batches.steps_per_epoch
 
     @property
     def epochs_done(self) -> int | float:
         """Passes over the data, with a fraction in the middle of one: where a curve is drawn."""
-        done = self.step / self.batches.steps_per_epoch
+        done = self.step / self.loop.batches.steps_per_epoch
         return int(done) if done == int(done) else round(done, 4)
 
     @property
     def total_steps(self) -> int:
-        return self.training.epochs * self.batches.steps_per_epoch
+        return self.loop.plan.total_steps
 
     @property
     def num_parameters(self) -> int:
-        return sum(p.numel() for p in self.diffusion.reverse_model.parameters())
+        return sum(p.numel() for p in self.loop.diffusion.reverse_model.parameters())
 
     def seconds(self) -> float:
         return self.seconds_before + time.monotonic() - self.started
@@ -193,11 +170,13 @@ class Trainer:
                     raise
                 self._close(reason)
             except (RunError, OSError, RuntimeError) as error:
+                if isinstance(error, Diverged):
+                    error = RunError(f"{error}; {self._last_good()}")
                 self.results["status"] = f"failed: {printable(str(error).strip() or repr(error))}"
                 with suppress(OSError):  # it may be the disk that is full
                     self.write_results()
                     self.write_report()
-                raise
+                raise error
             finally:
                 if self.board:
                     self.board.close()
@@ -215,122 +194,47 @@ class Trainer:
         self.write_results()
 
     def _run(self, interrupt: Interrupt) -> str:
-        """Alternate training steps, validations and checkpoints. Returns why it ended.
-
-        What comes next is a function of the step and the results alone, so that a resumed run does
-        what the stopped one would have done.
-        """
+        """Alternate training steps, validations and checkpoints. Returns why it ended."""
 
         def agree() -> Callable[[], list[float]]:
             return self.processes.greatest(lambda: (interrupt.number, self.seconds()))
 
         agreed = agree()
-        while True:
+
+        def seconds() -> float:
             signal, self.now = agreed()
             if signal:
                 raise Interrupted(int(signal))
-            reason = self._reason_to_stop()
-            if self._is_due(self.training.validate_every_n_epochs) or reason:
-                if self.epochs_done not in self.results["validated_epochs"]:
-                    self.validate(interrupt)
-                    reason = reason or self._reason_to_stop()
-                if reason:
-                    return reason
-            minutes = self.training.save_every_minutes
-            if (self.step and self._is_due(self.training.save_every_n_epochs)) or (
-                minutes and self.now - self._last_saved >= 60 * minutes
-            ):
+            return self.now
+
+        def before_step() -> None:
+            nonlocal agreed
+            self._show_progress()
+            if self._is_save_due():
                 self.save()
-            agreed = agree()
-            self.train_step()
-            if self.step % FLUSH_EVERY == 0:
-                self.look_at_losses()
+            agreed = agree()  # what has been measured by now is known after the step
+
+        return self.loop.run(lambda: self.validate(interrupt), seconds, before_step)
 
     @property
     def is_finished(self) -> bool:
         """Whether a resumed run has nothing left to do."""
-        return self.results["status"].startswith("finished") and self._reason_to_stop() is not None
-
-    def _is_due(self, every_n_epochs: int) -> bool:
-        return self.step % (every_n_epochs * self.batches.steps_per_epoch) == 0
-
-    def _reason_to_stop(self) -> str | None:
-        """Why training is over, if it is."""
-        patience, minutes = self.training.patience, self.training.max_minutes
-        if self.step >= self.total_steps:
-            return "finished"
-        if patience and self.validations_without_progress >= patience:
-            return f"finished: no better bound in {patience} validations (training.patience)"
-        if minutes and self.now >= 60 * minutes:
-            return f"finished: {minutes:g} minutes are over (training.max_minutes)"
-        return None
-
-    def learning_rate(self, step: int) -> float:
-        """At a step (from 0): linear warm-up, then constant or cosine to zero at the last step."""
-        warmup = min(1.0, (step + 1) / max(1, self.training.warmup_steps))
-        decay = 1.0
-        if self.training.lr_schedule == "cosine":
-            decay = (1 + math.cos(math.pi * step / self.total_steps)) / 2
-        return self.training.lr * warmup * decay
-
-    def train_step(self) -> None:
-        """One gradient step. All its random numbers are a function of (seed, step)."""
-        processes = self.processes
-        own = [processes.rank] if processes.rank else []  # numbers of its own for each process
-        seed_torch(derive_seed(self.training.seed, STEP, self.step, *own), self.device)
-        model = self.diffusion.reverse_model
-        self.optimizer.lr = self.learning_rate(self.step)
-        x_0 = self.batches.batch(self.step)  # (B, L)
-        lower = self.training.precision == "bfloat16"
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=lower):
-            loss = self.together.loss(x_0, self.config.model.num_sample_steps)
-        # the mean over processes is that over the batch, also if their parts differ by a row
-        loss = loss * (len(x_0) * processes.size / self.batches.batch_size)
-        self.optimizer.zero_grad()
-        loss.backward()
-        norm = nn.utils.clip_grad_norm_(model.parameters(), self.training.clip_thresh)
-        self.optimizer.step()
-        self._average_weights()
-        self._pending.append(torch.stack([loss.detach(), norm.detach()]))
-        self.step += 1
-        self.bar.update()
-
-    @torch.no_grad()
-    def _average_weights(self) -> None:
-        """averaged += (1 - decay) (weights - averaged); a short memory at first, then ema_decay."""
-        decay = min(self.training.ema_decay, (1 + self.step) / (10 + self.step))
-        raw, averaged = self.diffusion.reverse_model, self.averaged.reverse_model
-        torch._foreach_lerp_(list(averaged.parameters()), list(raw.parameters()), 1 - decay)
-        for mean, buffer in zip(averaged.buffers(), raw.buffers(), strict=True):
-            mean.copy_(buffer)  # running statistics are averages already
-
-    def look_at_losses(self) -> None:
-        """Fetch the losses of the last steps from the device. Raises RunError if one is not finite."""
-        if not self._pending:
-            return
-        rows = self.processes.mean(torch.stack(self._pending)).tolist()
-        first_step = self.step - len(rows)
-        self._pending = []
-        for offset, (loss, norm) in enumerate(rows):
-            if not (math.isfinite(loss) and math.isfinite(norm)):
-                raise RunError(self._divergence_message(first_step + offset, loss, norm))
-            self._epoch_losses.append(loss)
-            if len(self._epoch_losses) == self.batches.steps_per_epoch:
-                self.results["losses"].append(sum(self._epoch_losses) / len(self._epoch_losses))
-                self._epoch_losses = []
-        self.bar.set_description_str(f"epoch {self.epoch}/{self.training.epochs}", refresh=False)
-        self.bar.set_postfix_str(f"loss {rows[-1][0]:.3f} bits" + self._last_validation())
-
-    def _divergence_message(self, step: int, loss: float, norm: float) -> str:
-        folder = self.results_dir  # None with --check
-        saved = checkpoint.by_age(folder / "checkpoints") if folder else []
-        last = (
-            f"the last good checkpoint is {saved[-1]}" if saved else "no checkpoint was written yet"
+        return self.results["status"].startswith("finished") and (
+            self.loop.plan.reason_to_stop(self.step, self.now) is not None
         )
+
+    def _is_save_due(self) -> bool:
+        minutes = self.training.save_every_minutes
+        every = self.training.save_every_n_epochs * self.loop.batches.steps_per_epoch
+        return (self.step > 0 and self.step % every == 0) or (
+            minutes is not None and self.now - self._last_saved >= 60 * minutes
+        )
+
+    def _last_good(self) -> str:
+        """What is left after training has diverged."""
+        saved = checkpoint.by_age(self.results_dir / "checkpoints")
         return (
-            f"step {step + 1}: loss {loss:g}, gradient norm {norm:g}, learning rate"
-            f" {self.learning_rate(step):.3g}; {last}; try a smaller training.lr or clip_thresh, or more"
-            " warmup_steps"
+            f"the last good checkpoint is {saved[-1]}" if saved else "no checkpoint was written yet"
         )
 
     # ------------------------------------------------------------------------------- validating
@@ -338,7 +242,7 @@ class Trainer:
     @all_threads()
     def validate(self, interrupt: Interrupt) -> None:
         """Measure the averaged weights, note it, keep the best, bring results and pictures up to date."""
-        self.look_at_losses()
+        self.loop.look_at_losses()
         bounds = self._measure_bounds(interrupt)
         start = time.monotonic()
         samples = self.validator.draw(self.averaged, interrupt.poll)
@@ -385,17 +289,12 @@ class Trainer:
         }
 
     def _keep_best(self, bound: float) -> None:
-        """Keep the weights with the best bound in model_best.pt. Untrained ones do not compete."""
-        if self.step == 0:
-            return
-        if bound < self.best_bound:
-            self.best_bound, self.validations_without_progress = bound, 0
+        """Keep the weights with the best bound in model_best.pt."""
+        if self.loop.note(bound):
             self.results["best_epoch"] = self.epochs_done
             if self.processes.is_first:
                 path = self.results_dir / "checkpoints" / "model_best.pt"
                 checkpoint.save(path, self.state())
-        else:
-            self.validations_without_progress += 1
 
     def _last_validation(self) -> str:
         """The latest bound and shares, for the progress bar and the log."""
@@ -419,6 +318,15 @@ class Trainer:
             desc=f"epoch {self.epoch}/{self.training.epochs}",
             dynamic_ncols=True,
         )
+
+    def _show_progress(self) -> None:
+        """Bring the bar up to date."""
+        self.bar.update(self.step - self.bar.n)
+        if self.step % FLUSH_EVERY == 0 and self.loop.last_loss is not None:
+            epoch = f"epoch {self.epoch}/{self.training.epochs}"
+            self.bar.set_description_str(epoch, refresh=False)
+            loss = f"loss {self.loop.last_loss:.3f} bits"
+            self.bar.set_postfix_str(loss + self._last_validation())
 
     def _report(self) -> None:
         if self.bar.disable and not self.quiet:
@@ -451,7 +359,7 @@ class Trainer:
                 **measures.about_data,
             },
             "baselines": measures.baselines,
-            "losses": [],  # bits, one an epoch: the mean training loss
+            "losses": self.loop.losses,  # bits, one an epoch: the mean training loss
             "validated_epochs": [],  # the lists below have one entry for each of these
             "seconds": [],  # since the start
             "bound": {  # bits
@@ -486,17 +394,11 @@ class Trainer:
             "config": config_module.to_yaml(self.config),
             "sequence_length": self.length,
             "T": self.config.model.T,
-            "process_state": self.diffusion.process.state(),
+            "process_state": self.loop.diffusion.process.state(),
             "reverse_model_source": source.text,
             "reverse_model_sha256": source.sha256,
-            "weights": dict(self.diffusion.reverse_model.state_dict()),
-            "averaged_weights": dict(self.averaged.reverse_model.state_dict()),
-            "optimizer": self.optimizer.state_dict(),
+            **self.loop.state(),
             "epoch": self.epoch,
-            "step": self.step,
-            "epoch_losses": self._epoch_losses,
-            "best_bound": self.best_bound,
-            "validations_without_progress": self.validations_without_progress,
             "seconds": self.seconds(),
             "results": json.dumps(self.results),
         }
@@ -507,12 +409,12 @@ class Trainer:
         At the end of an epoch it is called model_epoch_<n>.pt; one from the middle of an epoch serves
         for resuming alone, and goes when there is a later one.
         """
-        self.look_at_losses()
+        self.loop.look_at_losses()
         self._last_saved = self.now
         if not self.processes.is_first:
             return
         folder = self.results_dir / "checkpoints"
-        at_end = self.step % self.batches.steps_per_epoch == 0
+        at_end = self.step % self.loop.batches.steps_per_epoch == 0
         path = folder / f"model_epoch_{self.epoch}{'' if at_end else f'_step_{self.step}'}.pt"
         checkpoint.save(path, self.state())
         older = [p for p in checkpoint.by_age(folder) if p != path]

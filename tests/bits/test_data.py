@@ -421,8 +421,8 @@ def test_training_is_the_same_on_mapped_strings(tmp_path, monkeypatch):
         assert is_mapped(folder.train) == is_mapped(folder.val) == (limit == 0)
         trainer = Trainer(folder, torch.device("cpu"), quiet=True)
         for _ in range(10):
-            trainer.train_step()
-        losses.append(torch.stack(trainer._pending))
+            trainer.loop.train_step()
+        losses.append(torch.stack(trainer.loop._pending))
         shares.append(trainer.validator.measures.of(trainer.validator.draw(trainer.averaged)))
     assert losses[0].equal(losses[1])
     assert shares[0] == shares[1]

@@ -184,28 +184,28 @@ with processes() as group:
     trainer = Trainer(read_run_folder(sys.argv[1]), torch.device("cpu"), quiet=True, processes=group)
 
     # the gradient: of a loss without noise, known from the whole batch
-    model = trainer.diffusion.reverse_model
+    model = trainer.loop.diffusion.reverse_model
     bias = model.read_out.bias
     whole = Trainer(read_run_folder(sys.argv[1]), torch.device("cpu"), quiet=True)
-    x = whole.batches.batch(0)
+    x = whole.loop.batches.batch(0)
     expected = x.mean(dim=0)
     seen = []
 
     def loss(x_0, _):
         t = torch.ones(len(x_0), dtype=torch.int64)
-        return (trainer.together.reverse_model(x_0, t) * x_0).sum(dim=1).mean()
+        return (trainer.loop.together.reverse_model(x_0, t) * x_0).sum(dim=1).mean()
 
-    trainer.together.loss = loss
+    trainer.loop.together.loss = loss
     trainer.training.clip_thresh = 1e9
-    step = trainer.optimizer.step
-    trainer.optimizer.step = lambda: (seen.append(bias.grad.clone()), step())
-    trainer.train_step()
+    step = trainer.loop.optimizer.step
+    trainer.loop.optimizer.step = lambda: (seen.append(bias.grad.clone()), step())
+    trainer.loop.train_step()
     torch.testing.assert_close(seen[0], expected)
 
     # the steps leave every process with the same weights, to the last bit
-    del trainer.together.loss
+    del trainer.loop.together.loss
     for _ in range(5):
-        trainer.train_step()
+        trainer.loop.train_step()
     weights = group.gather(lambda: [p.detach() for p in model.parameters()])
     assert all(a.equal(b) for a, b in zip(*weights, strict=True))
 

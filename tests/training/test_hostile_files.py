@@ -29,6 +29,7 @@ from bernoulli_diffusion.results.frames import write_gif
 from bernoulli_diffusion.system import command_line, files
 from bernoulli_diffusion.system.interrupt import Interrupted
 from bernoulli_diffusion.training import checkpoint
+from bernoulli_diffusion.training.loop import Loop
 from bernoulli_diffusion.training.run_folder import read_run_folder
 from bernoulli_diffusion.training.trainer import Trainer
 
@@ -491,13 +492,13 @@ def test_a_disk_that_fills_while_training(tmp_path):
 
 def test_a_results_folder_that_vanishes(tmp_path):
     run_dir = make_run(tmp_path / "run")
-    train_step = Trainer.train_step
+    train_step = Loop.train_step
 
-    def vanish(trainer: Trainer) -> None:
-        train_step(trainer)
-        shutil.rmtree(trainer.results_dir)
+    def vanish(loop: Loop) -> None:
+        train_step(loop)
+        shutil.rmtree(only_results_dir(run_dir))
 
-    with patch.object(Trainer, "train_step", vanish):
+    with patch.object(Loop, "train_step", vanish):
         code, told = call("train.py", run_dir, "--device", "cpu", "--quiet")
     assert code == 1
     assert told.endswith("No such file or directory\n")

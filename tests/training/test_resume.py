@@ -27,6 +27,7 @@ from bernoulli_diffusion.system.errors import RunError, UserError
 from bernoulli_diffusion.system.files import lock
 from bernoulli_diffusion.system.interrupt import STOPPING, Interrupt, Interrupted, ending_at_once
 from bernoulli_diffusion.training import checkpoint
+from bernoulli_diffusion.training.loop import Loop
 from bernoulli_diffusion.training.resume import find_results_dir, resume
 from bernoulli_diffusion.training.run_folder import read_run_folder
 from bernoulli_diffusion.training.trainer import Trainer
@@ -73,7 +74,7 @@ def test_a_signal(tmp_path, undisturbed, letter, times, number):
     run_dir = tmp_path / "run"
     results_dir = only_results_dir(run_dir)
     assert stopped.stdout == f"{results_dir}\n"
-    assert f"python train.py {run_dir} --resume" in stopped.stderr
+    assert f"train.py {run_dir} --resume" in stopped.stderr
     assert (resumed.wait(), resumed.stdout) == (0, f"{results_dir}\n"), resumed.stderr
     assert_identical(outcome(results_dir), undisturbed)
 
@@ -118,6 +119,8 @@ def test_a_sudden_death(tmp_path, undisturbed, letter, times, delay):
 
 
 # ------------------------------------------------------------------------- in this process
+
+train_step = Loop.train_step
 
 
 @pytest.fixture(autouse=True)
@@ -164,14 +167,13 @@ def go_on(run_dir: Path, *overrides: str, results_dir=None, trust_code=False) ->
 
 def stop_at(monkeypatch, step: int) -> None:
     """SIGINT before that step."""
-    train_step = Trainer.train_step
 
-    def with_signal(trainer: Trainer) -> None:
-        if trainer.step == step:
+    def with_signal(loop: Loop) -> None:
+        if loop.step == step:
             signal.raise_signal(signal.SIGINT)
-        train_step(trainer)
+        train_step(loop)
 
-    monkeypatch.setattr(Trainer, "train_step", with_signal)
+    monkeypatch.setattr(Loop, "train_step", with_signal)
 
 
 def stopped(run_dir: Path, monkeypatch, step: int, *overrides: str) -> Path:
@@ -354,11 +356,11 @@ def test_checkpoints_in_the_middle_of_an_epoch(whole, run_dir, monkeypatch):
     always = "training.save_every_minutes=0.0000001"
     with monkeypatch.context() as patch:
 
-        def die(trainer: Trainer) -> None:
-            if trainer.step == 6:
+        def die(loop: Loop) -> None:
+            if loop.step == 6:
                 raise KeyboardInterrupt
 
-        patch.setattr(Trainer, "train_step", lambda t: (die(t), train_step(t)))
+        patch.setattr(Loop, "train_step", lambda loop: (die(loop), train_step(loop)))
         with pytest.raises(KeyboardInterrupt):
             start(run_dir, always).train()
     results_dir = find_results_dir(run_dir)
@@ -375,9 +377,6 @@ def test_checkpoints_in_the_middle_of_an_epoch(whole, run_dir, monkeypatch):
     state = last_state(resumed)
     state["config"] = whole["config"]  # save_every_minutes
     assert_identical(state, whole)
-
-
-train_step = Trainer.train_step
 
 
 @pytest.mark.parametrize(("keep", "epochs"), [("1", [6]), ("null", [1, 2, 3, 4, 5, 6])])
@@ -421,11 +420,11 @@ def test_a_loss_that_diverges_when_the_run_is_stopped(run_dir, monkeypatch):
     trainer = start(run_dir)
 
     def diverge() -> None:
-        train_step(trainer)
-        trainer._pending[-1] *= math.nan
+        train_step(trainer.loop)
+        trainer.loop._pending[-1] *= math.nan
         signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(trainer, "train_step", diverge)
+    monkeypatch.setattr(trainer.loop, "train_step", diverge)
     with pytest.raises(RunError, match="step 1: loss nan"):
         trainer.train()
     status = json.loads((trainer.results_dir / "results.json").read_text())["status"]

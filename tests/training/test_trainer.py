@@ -80,7 +80,7 @@ def no_pictures(monkeypatch):
 
 
 def weights(trained: Trainer) -> dict[str, torch.Tensor]:
-    return copy.deepcopy(trained.diffusion.reverse_model.state_dict())
+    return copy.deepcopy(trained.loop.diffusion.reverse_model.state_dict())
 
 
 def averages(trained: Trainer) -> dict[str, torch.Tensor]:
@@ -131,13 +131,13 @@ def test_constant_learning_rate(run_dir, warmup):
     )
     for step in range(trained.total_steps):
         expected = 0.5 * (step + 1) / warmup if step < warmup else 0.5
-        assert trained.learning_rate(step) == pytest.approx(expected)
+        assert trained.loop.plan.learning_rate(step) == pytest.approx(expected)
 
 
 def test_cosine_learning_rate(run_dir):
     trained = make(run_dir, "training.lr=0.5", "training.warmup_steps=0", "training.epochs=50")
     assert trained.total_steps == 100
-    rate = trained.learning_rate
+    rate = trained.loop.plan.learning_rate
     assert rate(0) == 0.5
     assert rate(25) == pytest.approx(0.5 * (1 + math.sqrt(0.5)) / 2)
     assert rate(50) == pytest.approx(0.25)
@@ -149,20 +149,22 @@ def test_warm_up_and_cosine_multiply(run_dir):
     trained = make(run_dir, "training.lr=1", "training.warmup_steps=4", "training.epochs=5")
     for step in range(10):
         cosine = (1 + math.cos(math.pi * step / 10)) / 2
-        assert trained.learning_rate(step) == pytest.approx(min(1, (step + 1) / 4) * cosine)
+        assert trained.loop.plan.learning_rate(step) == pytest.approx(
+            min(1, (step + 1) / 4) * cosine
+        )
 
 
 def test_the_optimizer_gets_the_learning_rate(run_dir):
     trained = make(run_dir)
     for step in range(trained.total_steps):
-        trained.train_step()
-        assert trained.optimizer.lr == trained.learning_rate(step)
+        trained.loop.train_step()
+        assert trained.loop.optimizer.lr == trained.loop.plan.learning_rate(step)
 
 
 def test_no_step_is_larger_than_the_learning_rate_allows(run_dir):
     trained = make(run_dir, "training.lr_schedule=constant", "training.lr=0.001")
     before = weights(trained)
-    trained.train_step()  # AdamW's first step is lr x sign(gradient); the warm-up halves lr
+    trained.loop.train_step()  # AdamW's first step is lr x sign(gradient); the warm-up halves lr
     after = weights(trained)
     largest = max((after[key] - before[key]).abs().max() for key in before)
     assert largest == pytest.approx(0.0005, rel=1e-3)
@@ -176,7 +178,7 @@ def test_averaged_weights_by_hand(run_dir, ema_decay):
     trained = make(run_dir, f"training.ema_decay={ema_decay}", "training.lr=0.05")
     expected = {key: value.double() for key, value in weights(trained).items()}
     for step in range(8):
-        trained.train_step()
+        trained.loop.train_step()
         decay = min(ema_decay, (1 + step) / (10 + step))
         for key, value in weights(trained).items():
             expected[key] = decay * expected[key] + (1 - decay) * value.double()
@@ -190,7 +192,7 @@ def test_running_statistics_are_taken_over(tmp_path):
     network = NETWORK.format(line="x_t = self.norm(x_t)")
     trained = make(make_run(tmp_path / "run", network=network))
     for _ in range(3):
-        trained.train_step()
+        trained.loop.train_step()
     raw, averaged = weights(trained), averages(trained)
     assert raw["norm.running_mean"].any()
     for key in ("norm.running_mean", "norm.running_var", "norm.num_batches_tracked"):
@@ -201,25 +203,25 @@ def test_running_statistics_are_taken_over(tmp_path):
 
 
 def gradient_norm(trained: Trainer) -> float:
-    gradients = [p.grad for p in trained.diffusion.reverse_model.parameters()]
+    gradients = [p.grad for p in trained.loop.diffusion.reverse_model.parameters()]
     return math.sqrt(sum(g.double().square().sum() for g in gradients))
 
 
 def test_gradient_clipping(run_dir):
     free, clipped = (make(run_dir, f"training.clip_thresh={c}") for c in (1e6, 0.01))
-    free.train_step()
-    clipped.train_step()
+    free.loop.train_step()
+    clipped.loop.train_step()
     norm = gradient_norm(free)
     assert norm > 0.1
     assert gradient_norm(clipped) == pytest.approx(0.01, rel=1e-3)
     for one, other in zip(
-        free.diffusion.reverse_model.parameters(),
-        clipped.diffusion.reverse_model.parameters(),
+        free.loop.diffusion.reverse_model.parameters(),
+        clipped.loop.diffusion.reverse_model.parameters(),
         strict=True,
     ):
         torch.testing.assert_close(one.grad * (0.01 / norm), other.grad)  # the direction stays
     # what is watched for a NaN is the norm before clipping
-    assert clipped._pending[0][1] == pytest.approx(norm, rel=1e-5)
+    assert clipped.loop._pending[0][1] == pytest.approx(norm, rel=1e-5)
 
 
 def test_weight_decay_pulls_towards_zero(run_dir):
@@ -227,9 +229,9 @@ def test_weight_decay_pulls_towards_zero(run_dir):
         make(run_dir, "training.lr=0.1", f"training.weight_decay={w}") for w in (0, 5)
     )
     before = weights(plain)
-    plain.train_step()
-    decayed.train_step()
-    rate = plain.learning_rate(0)
+    plain.loop.train_step()
+    decayed.loop.train_step()
+    rate = plain.loop.plan.learning_rate(0)
     for key, value in weights(decayed).items():
         if before[key].is_floating_point() and "frequencies" not in key:
             expected = weights(plain)[key] - rate * 5 * before[key]
@@ -241,14 +243,14 @@ def test_weight_decay_pulls_towards_zero(run_dir):
 
 def spy_on_loss(trained: Trainer) -> list[tuple[torch.Tensor, int, float]]:
     """(x_0, num_sample_steps, loss) of every training step."""
-    calls, loss = [], trained.diffusion.loss
+    calls, loss = [], trained.loop.diffusion.loss
 
     def spy(x_0, num_sample_steps):
         value = loss(x_0, num_sample_steps)
         calls.append((x_0.clone(), num_sample_steps, value.item()))
         return value
 
-    trained.diffusion.loss = spy
+    trained.loop.diffusion.loss = spy
     return calls
 
 
@@ -282,7 +284,7 @@ def test_a_loss_for_every_epoch_however_long_an_epoch_is(run_dir):
         trained = make(run_dir, *overrides)
         calls = spy_on_loss(trained)
         trained.train()
-        per_epoch = trained.batches.steps_per_epoch
+        per_epoch = trained.loop.batches.steps_per_epoch
         losses = torch.tensor([loss for *_, loss in calls]).reshape(-1, per_epoch).mean(dim=1)
         assert results(trained)["losses"] == pytest.approx(losses.tolist(), rel=1e-5)
         assert results(trained)["validated_epochs"] == [0, trained.training.epochs]
@@ -296,7 +298,7 @@ def test_a_step_is_a_function_of_seed_and_number(run_dir):
     never = make(run_dir)
     for _ in range(never.total_steps):
         torch.rand(7)
-        never.train_step()
+        never.loop.train_step()
     assert equal(weights(often), weights(never))
     assert equal(averages(often), averages(never))
 
@@ -370,14 +372,14 @@ def test_the_time_budget(run_dir, monkeypatch):
 @pytest.mark.usefixtures("no_pictures")
 def test_a_signal_ends_after_saving(run_dir, number):
     trained, loss = make(run_dir), None
-    before, loss = signal.getsignal(number), trained.diffusion.loss
+    before, loss = signal.getsignal(number), trained.loop.diffusion.loss
 
     def loss_and_signal(*arguments):
         if trained.step == 4:
             os.kill(os.getpid(), number)
         return loss(*arguments)
 
-    trained.diffusion.loss = loss_and_signal
+    trained.loop.diffusion.loss = loss_and_signal
     with pytest.raises(Interrupted) as caught:
         trained.train()
     assert caught.value.exit_code == 128 + number
@@ -441,7 +443,7 @@ def test_a_checkpoint_there_and_back(run_dir):
 
     t = torch.tensor([1, 7, 20])
     x_t = torch.tensor([[0.0, 1] * 4, [1.0, 1] * 4, [0.0] * 8])
-    for kind, diffusion in (("raw", trained.diffusion), ("averaged", trained.averaged)):
+    for kind, diffusion in (("raw", trained.loop.diffusion), ("averaged", trained.averaged)):
         restored = checkpoint.restore(loaded, path, weights=kind)
         assert not restored.reverse_model.training
         assert restored.T == 20
@@ -450,7 +452,7 @@ def test_a_checkpoint_there_and_back(run_dir):
     optimizer = torch.optim.AdamW(restored.reverse_model.parameters())
     optimizer.load_state_dict(loaded["optimizer"])
     for own, other in zip(
-        trained.optimizer.state_dict()["state"].values(),
+        trained.loop.optimizer.state_dict()["state"].values(),
         optimizer.state_dict()["state"].values(),
         strict=True,
     ):
@@ -639,7 +641,7 @@ def test_weights_that_are_not_finite_are_not_written(run_dir, which):
     trained.train()
     before = {path: path.read_bytes() for path in (trained.results_dir / "checkpoints").iterdir()}
     with torch.no_grad():
-        next(getattr(trained, which).reverse_model.parameters()).view(-1)[3] = math.inf
+        next(getattr(trained.loop, which).reverse_model.parameters()).view(-1)[3] = math.inf
     with pytest.raises(RunError, match="not finite"):
         trained.save()
     assert {path: path.read_bytes() for path in before} == before
@@ -648,7 +650,7 @@ def test_weights_that_are_not_finite_are_not_written(run_dir, which):
 
 def test_the_network_is_the_run_folders(tmp_path):
     trained = broken_run(tmp_path / "run", good_calls=1000)
-    assert [type(m) for m in trained.diffusion.reverse_model.children()] == [
+    assert [type(m) for m in trained.loop.diffusion.reverse_model.children()] == [
         nn.BatchNorm1d,
         nn.Linear,
     ]

@@ -1,0 +1,273 @@
+"""The training loop: steps, learning rate, averaging, clipping, when to stop. It writes no files.
+
+fit trains on data in memory; trainer.py keeps a results folder round the same loop.
+"""
+
+import copy
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from ..config import Config, TrainingConfig
+from ..diffusion import Diffusion
+from ..kinds import Batches, Samples, kind_of
+from ..noise import derive_seed, seed_torch
+from ..system.errors import RunError
+from .distributed import ALONE, Processes
+from .network import Source, live_source, new_diffusion
+from .optimizer import AdamW
+from .run_folder import fill_defaults
+from .validator import Validator
+
+ORDER, STEP = 12, 13  # streams of random numbers, of the run's seed; others in network, validator
+FLUSH_EVERY = 100  # steps between looks at the losses: a look waits for the device
+
+
+class Diverged(RunError):
+    """The loss or its gradient is not finite."""
+
+
+@dataclass
+class Plan:
+    """What is done at a step: a function of the step, the time spent and the validations so far.
+
+    What it remembers of these is its state, which goes into every checkpoint: a resumed run does what
+    the stopped one would have done. Another recipe of training is another Plan.
+    """
+
+    training: TrainingConfig
+    steps_per_epoch: int
+    best_bound: float = math.inf  # bits
+    validations_without_progress: int = 0
+
+    @property
+    def total_steps(self) -> int:
+        return self.training.epochs * self.steps_per_epoch
+
+    def learning_rate(self, step: int) -> float:
+        """At a step (from 0): linear warm-up, then constant or cosine to zero at the last step."""
+        warmup = min(1.0, (step + 1) / max(1, self.training.warmup_steps))
+        decay = 1.0
+        if self.training.lr_schedule == "cosine":
+            decay = (1 + math.cos(math.pi * step / self.total_steps)) / 2
+        return self.training.lr * warmup * decay
+
+    def is_validation_due(self, step: int) -> bool:
+        return step % (self.training.validate_every_n_epochs * self.steps_per_epoch) == 0
+
+    def note(self, step: int, bound: float) -> bool:
+        """Take note of a validation: whether its weights are the best so far.
+
+        Untrained ones, at step 0, do not compete.
+        """
+        is_best = step > 0 and bound < self.best_bound
+        if is_best:
+            self.best_bound, self.validations_without_progress = bound, 0
+        elif step:
+            self.validations_without_progress += 1
+        return is_best
+
+    def reason_to_stop(self, step: int, seconds: float) -> str | None:
+        """Why training is over after so many steps and seconds, if it is."""
+        patience, minutes = self.training.patience, self.training.max_minutes
+        if step >= self.total_steps:
+            return "finished"
+        if patience and self.validations_without_progress >= patience:
+            return f"finished: no better bound in {patience} validations (training.patience)"
+        if minutes and seconds >= 60 * minutes:
+            return f"finished: {minutes:g} minutes are over (training.max_minutes)"
+        return None
+
+    def state(self) -> dict:
+        """The keys of a checkpoint that are the plan's."""
+        return {
+            "best_bound": self.best_bound,
+            "validations_without_progress": self.validations_without_progress,
+        }
+
+    def load(self, saved: dict) -> None:
+        """Take over the state from a checkpoint, saved."""
+        for key in self.state():
+            setattr(self, key, saved[key])
+
+
+class Loop:
+    """Trains diffusion's network on batches; averaged is the same diffusion with averaged weights.
+
+    With several processes each computes its part of every batch, and all hold the same weights.
+    """
+
+    def __init__(
+        self, diffusion: Diffusion, batches: Batches, config: Config, processes: Processes = ALONE
+    ):
+        self.diffusion, self.batches, self.processes = diffusion, batches, processes
+        self.training, self.draws = config.training, config.model.num_sample_steps
+        self.device, model = diffusion.process.alpha.device, diffusion.reverse_model
+        copied = copy.deepcopy(model).eval().requires_grad_(False)
+        self.averaged = Diffusion(diffusion.process, copied)
+        self.together = diffusion  # the same, with gradients averaged over processes
+        if processes.size > 1:
+            length = batches.batch(0).shape[1]
+            self.together = Diffusion(diffusion.process, processes.parallel(model, length))
+        self.optimizer = AdamW(
+            (p for p in model.parameters() if p.requires_grad),
+            lr=self.training.lr,
+            weight_decay=self.training.weight_decay,
+        )
+        self.plan = Plan(self.training, batches.steps_per_epoch)
+        self.step = 0  # steps done
+        self.validated_at: int | None = None  # the step of the last validation
+        self.losses: list[float] = []  # bits, one an epoch: the mean over its steps
+        self.epoch_losses: list[float] = []  # of the steps of the epoch that is under way
+        self.last_loss: float | None = None  # bits, of the last step that was looked at
+        self._pending: list[torch.Tensor] = []  # (loss, gradient norm) of steps not yet looked at
+
+    def run(
+        self,
+        validate: Callable[[], object],
+        seconds: Callable[[], float],
+        before_step: Callable[[], object] = lambda: None,
+    ) -> str:
+        """Steps and validations in turn, until the plan says that it is enough. Returns why.
+
+        validate: measures the averaged weights and calls note. seconds: time spent, asked after every
+        step. Either, and before_step, may raise to end the run. Raises Diverged.
+        """
+        while True:
+            now = seconds()
+            reason = self.plan.reason_to_stop(self.step, now)
+            if self.plan.is_validation_due(self.step) or reason:
+                if self.validated_at != self.step:
+                    self.look_at_losses()
+                    validate()
+                    reason = reason or self.plan.reason_to_stop(self.step, now)
+                if reason:
+                    return reason
+            before_step()
+            self.train_step()
+            if self.step % FLUSH_EVERY == 0:
+                self.look_at_losses()
+
+    def note(self, bound: float) -> bool:
+        """Tell the plan the bound, in bits, that the averaged weights were judged by: are they best?"""
+        self.validated_at = self.step
+        return self.plan.note(self.step, bound)
+
+    def train_step(self) -> None:
+        """One gradient step. All its random numbers are a function of (seed, step)."""
+        processes = self.processes
+        own = [processes.rank] if processes.rank else []  # numbers of its own for each process
+        seed_torch(derive_seed(self.training.seed, STEP, self.step, *own), self.device)
+        model = self.diffusion.reverse_model
+        self.optimizer.lr = self.plan.learning_rate(self.step)
+        x_0 = self.batches.batch(self.step)  # (B, L)
+        lower = self.training.precision == "bfloat16"
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=lower):
+            loss = self.together.loss(x_0, self.draws)
+        # the mean over processes is that over the batch, also if their parts differ by a row
+        loss = loss * (len(x_0) * processes.size / self.batches.batch_size)
+        self.optimizer.zero_grad()
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(model.parameters(), self.training.clip_thresh)
+        self.optimizer.step()
+        self._average_weights()
+        self._pending.append(torch.stack([loss.detach(), norm.detach()]))
+        self.step += 1
+
+    @torch.no_grad()
+    def _average_weights(self) -> None:
+        """averaged += (1 - decay) (weights - averaged); a short memory at first, then ema_decay."""
+        decay = min(self.training.ema_decay, (1 + self.step) / (10 + self.step))
+        raw, averaged = self.diffusion.reverse_model, self.averaged.reverse_model
+        torch._foreach_lerp_(list(averaged.parameters()), list(raw.parameters()), 1 - decay)
+        for mean, buffer in zip(averaged.buffers(), raw.buffers(), strict=True):
+            mean.copy_(buffer)  # running statistics are averages already
+
+    def look_at_losses(self) -> None:
+        """Fetch the losses of the last steps from the device. Raises Diverged if one is not finite."""
+        if not self._pending:
+            return
+        rows = self.processes.mean(torch.stack(self._pending)).tolist()
+        first_step = self.step - len(rows)
+        self._pending = []
+        for step, (loss, norm) in enumerate(rows, first_step):
+            if not (math.isfinite(loss) and math.isfinite(norm)):
+                raise Diverged(
+                    f"step {step + 1}: loss {loss:g}, gradient norm {norm:g}, learning rate"
+                    f" {self.plan.learning_rate(step):.3g}; try a smaller training.lr or clip_thresh,"
+                    " or more warmup_steps"
+                )
+            self.last_loss = loss
+            self.epoch_losses.append(loss)
+            if len(self.epoch_losses) == self.batches.steps_per_epoch:
+                self.losses.append(sum(self.epoch_losses) / len(self.epoch_losses))
+                self.epoch_losses = []
+
+    def state(self) -> dict:
+        """The keys of a checkpoint that are the loop's and its plan's."""
+        return {
+            "weights": dict(self.diffusion.reverse_model.state_dict()),
+            "averaged_weights": dict(self.averaged.reverse_model.state_dict()),
+            "optimizer": self.optimizer.state_dict(),
+            "step": self.step,
+            "epoch_losses": self.epoch_losses,
+            **self.plan.state(),
+        }
+
+    def load(self, saved: dict) -> None:
+        """Go on from a checkpoint, saved, whose weights have been loaded into the networks already."""
+        self.optimizer.load_state(saved["optimizer"]["state"])  # its settings are the config's
+        self.step, self.epoch_losses = saved["step"], list(saved["epoch_losses"])
+        self.plan.load(saved)
+        if self.step:
+            self.optimizer.lr = self.plan.learning_rate(self.step - 1)  # of the last step
+
+
+def new_batches(train: Samples, config: Config, device, processes: Processes = ALONE) -> Batches:
+    """The batches of a run: those of this process, in the order that the run's seed gives."""
+    seed, shard = derive_seed(config.training.seed, ORDER), (processes.rank, processes.size)
+    return kind_of(config).Batches(train, config.data.batch_size, seed, device, shard)
+
+
+def fit(
+    train: Samples,
+    config: Config,
+    val: Samples | None = None,
+    *,
+    source: Source | None = None,
+    device: torch.device | str = "cpu",
+) -> Diffusion:
+    """A Diffusion trained on data in memory, with averaged weights; with val, its best ones on val.
+
+    It trains as train.py does but for the folder: the same seed gives the same weights.
+
+    >>> x = np.array([[1, 0, 0, 0, 0], [0, 1, 1, 1, 1]] * 50, dtype=np.uint8)  # (N, L)
+    >>> config = Config(model=ModelConfig(T=50), training=TrainingConfig(epochs=100))
+    >>> diffusion = fit(BitStrings.from_bits(x), config)
+    >>> [samples] = sample(diffusion, length=5, rows=range(3), seed=0)  # (3, L)
+
+    config is left as it is. source: the network's file (default: the kind's own). Raises UserError if
+    the network cannot be built or tried, RunError if training diverges.
+    """
+    config, device = copy.deepcopy(config), torch.device(device)
+    fill_defaults(config, len(train))
+    source = source or live_source(None, kind_of(config).NETWORK)
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        diffusion = new_diffusion(source, train, config, device)
+        loop = Loop(diffusion, new_batches(train, config, device), config)
+        validator = Validator(train, val, config, device, ALONE) if val is not None else None
+        best = {}
+
+        def validate() -> None:
+            if validator and loop.note(validator.bounds(loop.averaged)["val"].bits):
+                best.update(copy.deepcopy(loop.averaged.reverse_model.state_dict()))
+
+        start = time.monotonic()
+        loop.run(validate, lambda: time.monotonic() - start)
+    if best:
+        loop.averaged.reverse_model.load_state_dict(best)
+    return loop.averaged
