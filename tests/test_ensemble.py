@@ -35,7 +35,7 @@ def train(path: Path, network: str | None = None, T: int = 20, text: str = STRIN
     trainer = Trainer(read_run_folder(path), torch.device("cpu"), quiet=True)
     trainer.results_dir = new_results_dir(path)
     for _ in range(9):
-        trainer.train_step()
+        trainer.loop.train_step()
     trainer.save()
     return next((trainer.results_dir / "checkpoints").iterdir())
 

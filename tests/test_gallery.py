@@ -158,7 +158,9 @@ def test_a_copy_in_a_run_folder_trains_and_comes_back_from_its_checkpoint(tmp_pa
         rest.loop.train_step()
     x_t, t = inputs(9, 6, 20)
     for trained in ("diffusion", "averaged"):
-        expected, found = (getattr(each, trained).reverse_model(x_t, t) for each in (whole, rest))
+        expected, found = (
+            getattr(each.loop, trained).reverse_model(x_t, t) for each in (whole, rest)
+        )
         assert expected.equal(found)
         assert expected.abs().max() > 0
 

@@ -70,9 +70,9 @@ def measure(folder: RunFolder, name: str, data: str, steps: int) -> list[str]:
     trainer = Trainer(folder, torch.device("cpu"), quiet=True)
     start = time.process_time()
     for _ in range(trainer.total_steps):
-        trainer.train_step()
+        trainer.loop.train_step()
     seconds = time.process_time() - start
-    trainer.look_at_losses()
+    trainer.loop.look_at_losses()
     bounds = trainer.validator.bounds(trainer.averaged, times_draws=4)
     batches = sample(
         trainer.averaged, trainer.length, range(SAMPLES), seed=0, steps=SAMPLE_STEPS, batch_size=256
