@@ -22,11 +22,12 @@ def data_warnings(trainer: Trainer) -> list[str]:
     folder, kind = trainer.folder, trainer.kind
     if folder.val is None:
         return [
+            *folder.notes,
             f"{folder.path / 'val.txt'}: not there; the bound on unseen {kind.SAMPLES} is"
-            " missing, and model_best.pt goes by the bound on train.txt"
+            " missing, and model_best.pt goes by the bound on train.txt",
         ]
     train_txt = folder.path / "train.txt"
-    return kind.data_warnings(trainer.validator.measures, train_txt, len(folder.val))
+    return folder.notes + kind.data_warnings(trainer.validator.measures, train_txt, len(folder.val))
 
 
 def start(trainer: Trainer) -> str:

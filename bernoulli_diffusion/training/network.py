@@ -78,12 +78,27 @@ def load_class(source: Source) -> type[nn.Module]:
         exec(compile(source.text, path, "exec", dont_inherit=True), module.__dict__)
     except FAILURES as error:
         sys.modules.pop(module.__name__, None)
-        raise _user_error(source, f"cannot be imported: {_reason(error)}", error) from error
+        what = _is_beside(source, error) or f"cannot be imported: {_reason(error)}"
+        raise _user_error(source, what, error) from error
     found = getattr(module, "ReverseModel", None)
     if not (isinstance(found, type) and issubclass(found, nn.Module)):
         what = "has no class" if found is None else "has something else called"
         raise _user_error(source, f"{what} ReverseModel; expected `class ReverseModel(nn.Module)`")
     return found
+
+
+def _is_beside(source: Source, error: BaseException) -> str | None:
+    """What to say if error is that a module was not found which lies beside source; else None."""
+    if not isinstance(error, ModuleNotFoundError) or not error.name:
+        return None
+    name = error.name.partition(".")[0]
+    beside = Path(source.path).parent
+    if not ((beside / f"{name}.py").is_file() or (beside / name).is_dir()):
+        return None
+    return (
+        f"cannot import {name}, which lies beside it: a network is one file, which is kept with results"
+        f" and checkpoints as it was; put what it needs of {name} into {FILE_NAME} itself"
+    )
 
 
 def build(source: Source, sequence_length: int, T: int, options: dict) -> nn.Module:

@@ -1,19 +1,31 @@
 """A run folder: train.txt, val.txt, config.yaml and perhaps reverse_model.py, read and checked."""
 
+import copy
+import re
 import shlex
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from .. import config as config_module
 from ..bits.data import BitStrings
-from ..config import Config
+from ..config import Config, DataConfig
 from ..kinds import kind_of
 from ..numbers.data import RealVectors
 from ..system.errors import UserError
 from .network import Source, live_source
 
+PREPARE = "python -m bernoulli_diffusion.prepare"
+CONFIG_LIKE = re.compile(r"config\.(ya?ml|json|toml|txt)", re.IGNORECASE)
+DATA_LIKE = re.compile(
+    r"\.(txt|csv|tsv|dat|data|arff|json|npy|npz|parquet|gz|zip)$|^[^.]+$", re.IGNORECASE
+)
+TRAIN_LIKE = re.compile(r"(^|[._-])train(ing)?([._-]|$)", re.IGNORECASE)
+VAL_LIKE = re.compile(r"(^|[._-])(val|valid|validation|dev)([._-]|$)", re.IGNORECASE)
+
 TARGET_STEPS = 10_000
 TARGET_VALIDATIONS = 20
+MOST_TIMES = 10_000  # drawn for each sample at each step
 
 # Data that are too large to ship, and the command that makes them.
 GENERATED = {"multiples_of_5": "python -m bernoulli_diffusion.datasets multiples"}
@@ -28,6 +40,7 @@ class RunFolder:
     train: BitStrings | RealVectors
     val: BitStrings | RealVectors | None
     source: Source
+    notes: list[str] = field(default_factory=list)  # what a person should know of it
 
 
 def read_run_folder(
@@ -39,35 +52,123 @@ def read_run_folder(
     """
     path = Path(path)
     if not path.is_dir():
-        what = "this is a file" if path.exists() else "no such folder"
-        raise UserError(f"{path}: {what}; expected a folder that holds train.txt")
-    if config is None:
+        raise UserError(_no_run_folder(path))
+    is_new = config is None
+    if is_new:
+        _refuse_misnamed_config(path)
         config = config_module.load_config(path / "config.yaml")
+    written = copy.deepcopy(config)
     config_module.apply_overrides(config, list(overrides))
     kind = kind_of(config)
-    kind.check_config(config, str(path / "config.yaml"))
+
+    def source_of_settings(is_wrong: Callable[[Config], bool]) -> str:
+        """What to blame for settings that are wrong: --set, if config.yaml is right without it."""
+        if overrides and not is_wrong(written):
+            return ", ".join(f"--set {override}" for override in overrides)
+        return str(path / "config.yaml")
+
+    kind.check_config(config, source_of_settings(_do_not_go_together))
     train = kind.read(_train_file(path, kind.NEEDED), config)
     has_val = (path / "val.txt").exists()
     val = kind.read(path / "val.txt", config, like=train) if has_val else None
-    shape = config.data.shape
-    if shape and shape[0] * shape[1] != train.length:
+
+    def is_other_shape(config: Config) -> bool:
+        shape = config.data.shape
+        return bool(shape) and shape[0] * shape[1] != train.length
+
+    if is_other_shape(config):
+        rows, columns = config.data.shape
         raise UserError(
-            f"{path / 'config.yaml'}: data.shape: {shape[0]} x {shape[1]} = {shape[0] * shape[1]},"
+            f"{source_of_settings(is_other_shape)}: data.shape: {rows} x {columns} = {rows * columns},"
             f" but the {kind.SAMPLES} of train.txt have {train.length} {kind.UNITS}"
         )
+    notes = [] if has_val else _misnamed_val(path)
+    if is_new:
+        notes += _fit_batch(config, len(train), kind.SAMPLES)
     fill_defaults(config, len(train))
-    return RunFolder(path, config, train, val, live_source(path, kind.NETWORK))
+    return RunFolder(path, config, train, val, live_source(path, kind.NETWORK), notes)
+
+
+def _do_not_go_together(config: Config) -> bool:
+    try:
+        kind_of(config).check_config(config, "")
+    except UserError:
+        return True
+    return False
+
+
+def _no_run_folder(path: Path) -> str:
+    """What is wrong with a path that is no folder, and what was probably meant."""
+    expected = "expected a folder that holds train.txt"
+    if not path.exists():
+        return f"{path}: no such folder; {expected}"
+    quoted = shlex.quote(str(path))
+    if path.name == "train.txt":
+        meant = f"its folder is the run folder: {shlex.quote(str(path.parent))}"
+    elif path.suffix == ".pt":
+        meant = f"{expected}; to begin with the weights of a checkpoint: RUN_DIR --from {quoted}"
+    else:
+        meant = f"{expected}; a table: {PREPARE} {quoted} RUN_DIR"
+    return f"{path}: this is a file; {meant}"
+
+
+def _names(path: Path, pattern: re.Pattern) -> list[str]:
+    """The files in a folder that may be data and whose names hold the pattern."""
+    names = (p.name for p in path.iterdir() if p.is_file())
+    return sorted(name for name in names if pattern.search(name) and DATA_LIKE.search(name))
+
+
+def _refuse_misnamed_config(path: Path) -> None:
+    """Raise UserError for a config.yml: its settings would be lost without a word."""
+    if (path / "config.yaml").exists():
+        return
+    for name in sorted(p.name for p in path.iterdir()):
+        if CONFIG_LIKE.fullmatch(name):
+            raise UserError(f"{path / name}: settings are read from config.yaml alone; rename it")
+
+
+def _misnamed_val(path: Path) -> list[str]:
+    names = [name for name in _names(path, VAL_LIKE) if not TRAIN_LIKE.search(name)]
+    return [
+        f"{path / name}: not read; samples that are held out are read from val.txt alone"
+        for name in names[:1]
+    ]
 
 
 def _train_file(path: Path, needed: str) -> Path:
     file = path / "train.txt"
-    if not file.exists():
-        command = GENERATED.get(path.resolve().name)
+    if file.exists():
+        return file
+    if command := GENERATED.get(path.resolve().name):
+        cure = f"make it with: {command} {shlex.quote(str(path))}"
+    elif (path / "results.json").is_file():
+        run_dir = shlex.quote(str(path.resolve().parents[1]))
+        cure = f"this is a results folder; to go on with it: {run_dir} --resume {shlex.quote(str(path))}"
+    elif found := _names(path, TRAIN_LIKE) or _names(path, re.compile("^(?!val)")):
+        there = ", ".join(found[:3])
+        table = shlex.quote(str(path / found[0]))
+        cure = (
+            f"there is {there}: rename it if it holds {needed}, or turn a table into a run folder:"
+            f" {PREPARE} {table} RUN_DIR"
+        )
+    else:
         cure = needed
-        if command:
-            cure = f"make it with: {command} {shlex.quote(str(path))}"
-        raise UserError(f"{file}: no such file; {cure}")
-    return file
+    raise UserError(f"{file}: no such file; {cure}")
+
+
+def _fit_batch(config: Config, num_lines: int, samples: str) -> list[str]:
+    """Let a batch be no larger than the data: instead of copies, more times t for each of them."""
+    asked, model = config.data.batch_size, config.model
+    if asked <= num_lines:
+        return []
+    config.data.batch_size = num_lines
+    model.num_sample_steps = min(MOST_TIMES, model.num_sample_steps * (asked // num_lines))
+    if asked == DataConfig().batch_size:
+        return []  # nobody asked for it
+    return [
+        f"data.batch_size: {asked:,} is more than the {num_lines:,} {samples} of train.txt; every step"
+        f" takes all of them, with {model.num_sample_steps:,} times t each (model.num_sample_steps)"
+    ]
 
 
 def fill_defaults(config: Config, num_lines: int) -> None:

@@ -1,0 +1,159 @@
+"""Run folders: what lies there under another name, what is to blame, what kind of path was given."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from bernoulli_diffusion.results.console import data_warnings
+from bernoulli_diffusion.system.errors import UserError
+from bernoulli_diffusion.training.network import load_class
+from bernoulli_diffusion.training.run_folder import read_run_folder
+from bernoulli_diffusion.training.trainer import Trainer
+
+STRINGS = "".join(f"{number:04b}\n" for number in range(16))
+NUMBERS = "".join(f"{number} {number**2}\n" for number in range(16))
+
+
+def make(folder: Path, **files: str) -> Path:
+    """A folder of files, named with __ for a dot."""
+    folder.mkdir()
+    for name, text in files.items():
+        (folder / name.replace("__", ".")).write_text(text)
+    return folder
+
+
+def refusal(path: Path, *overrides: str) -> str:
+    with pytest.raises(UserError) as caught:
+        read_run_folder(path, list(overrides))
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+# ------------------------------------------------------------------------- names
+
+
+@pytest.mark.parametrize("name", ["config__yml", "config__YAML", "Config__yaml", "config__json"])
+def test_settings_in_a_file_of_another_name_are_not_lost(tmp_path, name):
+    files = {"train__txt": STRINGS, name: "training: {epochs: 7}\n"}
+    told = refusal(make(tmp_path / "run", **files))
+    file = tmp_path / "run" / name.replace("__", ".")
+    assert told == f"{file}: settings are read from config.yaml alone; rename it"
+
+
+def test_beside_a_config_yaml_other_files_are_nobodys_business(tmp_path):
+    files = {"train__txt": STRINGS, "config__yaml": "", "config__yml": "nonsense"}
+    assert not read_run_folder(make(tmp_path / "run", **files)).val
+
+
+@pytest.mark.parametrize(
+    "name", ["train__csv", "mine__train__data", "Train__txt", "train__npy", "people_training__TSV"]
+)
+def test_data_in_a_file_of_another_name(tmp_path, name):
+    run_dir = make(tmp_path / "run", **{name: "0,1\n", "notes__md": "", "val__txt": "01\n"})
+    told, there = refusal(run_dir), name.replace("__", ".")
+    assert told.startswith(f"{run_dir / 'train.txt'}: no such file; there is {there}: rename it if")
+    assert "one string of 0 and 1 a line" in told
+    assert told.endswith(f"python -m bernoulli_diffusion.prepare {run_dir / there} RUN_DIR")
+
+
+def test_some_file_that_may_be_the_data(tmp_path):
+    files = dict.fromkeys(("a__csv", "b__md", "c__txt"), "")
+    assert "there is a.csv, c.txt: rename it" in refusal(make(tmp_path / "run", **files))
+    told = refusal(make(tmp_path / "empty"))
+    assert told.endswith("train.txt: no such file; one string of 0 and 1 a line")
+
+
+@pytest.mark.parametrize("name", ["val__dat", "valid__txt", "mine__valid__data", "Val__txt"])
+def test_held_out_samples_in_a_file_of_another_name(tmp_path, name):
+    folder = read_run_folder(make(tmp_path / "run", **{"train__txt": STRINGS, name: STRINGS}))
+    [note] = folder.notes
+    expected = "not read; samples that are held out are read from val.txt alone"
+    assert note == f"{tmp_path / 'run' / name.replace('__', '.')}: {expected}"
+    assert note in data_warnings(Trainer(folder, torch.device("cpu"), quiet=True))
+
+
+def test_other_names_are_no_held_out_samples(tmp_path):
+    names = "test__txt", "columns__yaml", "weights__txt", "evaluation__md", "train__valid__txt"
+    files = {"train__txt": STRINGS} | dict.fromkeys(names, "")
+    assert read_run_folder(make(tmp_path / "run", **files)).notes == []
+
+
+# ------------------------------------------------------------------------- kinds of path
+
+
+def test_train_txt_itself(tmp_path):
+    run_dir = make(tmp_path / "my run", train__txt=STRINGS)
+    told = refusal(run_dir / "train.txt")
+    assert told.endswith(f"train.txt: this is a file; its folder is the run folder: '{run_dir}'")
+
+
+def test_a_checkpoint_and_a_table(tmp_path):
+    folder = make(tmp_path / "x", model__pt="", people__csv="")
+    assert f"RUN_DIR --from {folder / 'model.pt'}" in refusal(folder / "model.pt")
+    assert f"prepare {folder / 'people.csv'} RUN_DIR" in refusal(folder / "people.csv")
+
+
+def test_a_results_folder(tmp_path):
+    (tmp_path / "run" / "results").mkdir(parents=True)
+    results_dir = make(tmp_path / "run" / "results" / "2026", results__json="{}")
+    told = refusal(results_dir)
+    assert told.endswith(
+        f"this is a results folder; to go on with it: {tmp_path / 'run'} --resume {results_dir}"
+    )
+
+
+# ------------------------------------------------------------------------- who is to blame
+
+
+def test_what_set_has_done_is_not_blamed_on_a_file(tmp_path):
+    run_dir = make(tmp_path / "run", train__txt=STRINGS)
+    told = refusal(run_dir, "data.shape=[3, 2]", "training.lr=0.1")
+    assert told.startswith("--set data.shape=[3, 2], --set training.lr=0.1: data.shape: 3 x 2 = 6,")
+    gaussian = ["model.process=gaussian", "model.schedule=linear", "model.beta_min=0.4"]
+    (run_dir / "train.txt").write_text(NUMBERS)
+    told = refusal(run_dir, *gaussian)
+    assert told.startswith("--set model.process=gaussian, --set model.schedule=linear")
+    assert "config.yaml" not in told
+
+
+def test_what_the_file_says_is_blamed_on_the_file(tmp_path):
+    files = {"train__txt": STRINGS, "config__yaml": "data: {shape: [3, 2]}\n"}
+    run_dir = make(tmp_path / "run", **files)
+    assert refusal(run_dir, "training.lr=0.1").startswith(f"{run_dir / 'config.yaml'}: data.shape")
+    read_run_folder(run_dir, ["data.shape=[2, 2]"])
+
+
+# ------------------------------------------------------------------------- batches and networks
+
+
+def test_a_batch_larger_than_the_data(tmp_path):
+    """Every string once, at more times, instead of copies of it."""
+    config = "model: {num_sample_steps: 2}\ndata: {batch_size: 100}\n"
+    folder = read_run_folder(make(tmp_path / "run", train__txt=STRINGS, config__yaml=config))
+    assert (folder.config.data.batch_size, folder.config.model.num_sample_steps) == (16, 12)
+    [note] = (note for note in folder.notes if "batch_size" in note)
+    assert note.startswith("data.batch_size: 100 is more than the 16 strings of train.txt; every")
+    assert "12 times t each" in note
+    by_default = read_run_folder(make(tmp_path / "other", train__txt=STRINGS))
+    assert (by_default.config.data.batch_size, by_default.config.model.num_sample_steps) == (16, 16)
+    assert by_default.notes == []
+    same = read_run_folder(tmp_path / "run", ["data.batch_size=16"])
+    assert (same.config.data.batch_size, same.config.model.num_sample_steps) == (16, 2)
+
+
+@pytest.mark.parametrize("as_package", [False, True])
+def test_a_module_beside_the_network(tmp_path, as_package):
+    text = "import torch\nfrom blocks.parts import H\n" if as_package else "from blocks import H\n"
+    run_dir = make(tmp_path / "run", train__txt=STRINGS, reverse_model__py=text)
+    if as_package:
+        make(run_dir / "blocks", parts__py="H = 3\n")
+    else:
+        (run_dir / "blocks.py").write_text("H = 3\n")
+    with pytest.raises(UserError) as caught:
+        load_class(read_run_folder(run_dir).source)
+    line = 2 if as_package else 1
+    assert str(caught.value).startswith(
+        f"{run_dir / 'reverse_model.py'}:{line}: cannot import blocks,"
+    )
+    assert "a network is one file" in str(caught.value)
