@@ -265,10 +265,8 @@ def test_convolution_takes_the_shape_it_is_given():
 
 def test_data_shape_is_the_networks_shape_unless_it_has_its_own(tmp_path):
     folder = run_folder(tmp_path, "unet")  # data.shape is [2, 3]
-    model = Trainer(
-        read_run_folder(folder), torch.device("cpu"), quiet=True
-    ).diffusion.reverse_model
-    assert model.shape == [2, 3, 1]
+    trainer = Trainer(read_run_folder(folder), torch.device("cpu"), quiet=True)
+    assert trainer.loop.diffusion.reverse_model.shape == [2, 3, 1]
     own = read_run_folder(folder, ["model.reverse_model.shape=[3, 2]"])
     trainer = Trainer(own, torch.device("cpu"), quiet=True)
     assert trainer.loop.diffusion.reverse_model.shape == [3, 2, 1]
