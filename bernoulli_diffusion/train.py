@@ -34,6 +34,12 @@ def parse_arguments():
         help="override a key of config.yaml, such as training.lr=0.003; may be repeated",
     )
     parser.add_argument(
+        "--network",
+        metavar="FILE",
+        help="train this file's ReverseModel instead of RUN_DIR's; or one of the package's by its name:"
+        " default, hidden_tree, mixture, tree_and_mlp",
+    )
+    parser.add_argument(
         "--resume",
         nargs="?",
         const="",
@@ -58,6 +64,8 @@ def parse_arguments():
     )
     parser.add_argument("--quiet", action="store_true", help="only warnings and errors")
     arguments = parser.parse_args()
+    if arguments.network and arguments.resume is not None:
+        parser.error("--network: a run that is resumed keeps its network")
     if arguments.seed is not None:
         arguments.overrides.append(f"training.seed={arguments.seed}")
     return arguments
@@ -102,7 +110,8 @@ def _train(arguments, group) -> None:
         "tensorboard": arguments.tensorboard,
     }
     if arguments.resume is None:
-        trainer = Trainer(read_run_folder(run_dir, arguments.overrides), device, **how)
+        folder = read_run_folder(run_dir, arguments.overrides, network=arguments.network)
+        trainer = Trainer(folder, device, **how)
     else:
         trainer = resume(
             run_dir,

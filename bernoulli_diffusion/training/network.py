@@ -51,6 +51,23 @@ def packaged_sources() -> list[Source]:
     return [_read(path) for path in sorted(PACKAGED.glob("*.py")) if path.stem != "__init__"]
 
 
+def named_source(name: str, default: Path | None = None) -> Source:
+    """The network that train.py --network asks for: a file, or one of the package's by its name.
+
+    default: the package's file for the run's process, called "default".
+    """
+    packaged = {source.path.stem: source for source in packaged_sources()}
+    if name in packaged and not os.path.lexists(name):
+        return packaged[name]
+    if name == "default" and not os.path.lexists(name):
+        return _read(default or PACKAGE_FILE)
+    try:
+        return _read(Path(name))
+    except UserError as error:
+        known = ", ".join(["default", *packaged])
+        raise UserError(f"{error}; expected a file like reverse_model.py, or {known}") from None
+
+
 def _read(path: Path) -> Source:
     try:
         data = path.read_bytes()

@@ -13,7 +13,7 @@ from ..config import Config, DataConfig
 from ..kinds import kind_of
 from ..numbers.data import RealVectors
 from ..system.errors import UserError
-from .network import Source, live_source
+from .network import Source, live_source, named_source
 
 PREPARE = "python -m bernoulli_diffusion.prepare"
 CONFIG_LIKE = re.compile(r"config\.(ya?ml|json|toml|txt)", re.IGNORECASE)
@@ -44,11 +44,15 @@ class RunFolder:
 
 
 def read_run_folder(
-    path: str | Path, overrides: list[str] = (), config: Config | None = None
+    path: str | Path,
+    overrides: list[str] = (),
+    config: Config | None = None,
+    network: str | None = None,
 ) -> RunFolder:
     """Read and check a run folder; overrides are train.py's --set assignments.
 
-    config takes the place of the folder's config.yaml. Raises UserError naming file, line and cure.
+    config takes the place of the folder's config.yaml, and network (a file, or a name of the package's)
+    that of its reverse_model.py. Raises UserError naming file, line and cure.
     """
     path = Path(path)
     if not path.is_dir():
@@ -86,7 +90,8 @@ def read_run_folder(
     if is_new:
         notes += _fit_batch(config, len(train), kind.SAMPLES)
     fill_defaults(config, len(train))
-    return RunFolder(path, config, train, val, live_source(path, kind.NETWORK), notes)
+    source = named_source(network, kind.NETWORK) if network else live_source(path, kind.NETWORK)
+    return RunFolder(path, config, train, val, source, notes)
 
 
 def _do_not_go_together(config: Config) -> bool:

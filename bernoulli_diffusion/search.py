@@ -1,0 +1,413 @@
+"""The best model of a file in a given time: python -m bernoulli_diffusion.search RUN_DIR --minutes 30"""
+
+from .system import requirements  # noqa: F401  says in one line what is missing
+
+# isort: split
+import contextlib
+import dataclasses
+import json
+import math
+import os
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from .system.command_line import (
+    ArgumentParser,
+    count,
+    positive,
+    positive_number,
+    put_out,
+    run,
+    tell,
+)
+from .system.errors import RunError, UserError, cannot_open
+from .system.files import lock, write_atomically
+from .system.interrupt import ending_at_once
+
+DESCRIPTION = """\
+Train a portfolio of networks and settings on a run folder, each for a short time; give those with the
+better bound on val.txt twice the time, and again (successive halving); then make an ensemble of what
+is worth it. Every trial is an ordinary results folder of RUN_DIR. The last line printed is the
+checkpoint to use. Stopped, the same command goes on."""
+
+ROUNDS = 3  # of halving
+LAST_SHARE = 0.08  # of the time, for the ensemble
+LEAST_SECONDS = 15  # a trial shorter than this says nothing
+MORE_ROUNDS = 8  # with other seeds, if trials ended early and there is time
+MOST_MEMBERS = 10  # that the ensemble is chosen from
+POLL_SECONDS = 0.2
+
+
+def parse_arguments():
+    parser = ArgumentParser(description=DESCRIPTION)
+    parser.add_argument("run_dir", metavar="RUN_DIR", type=Path, help="holds train.txt and val.txt")
+    parser.add_argument(
+        "--minutes",
+        type=positive_number,
+        required=True,
+        metavar="M",
+        help="for everything together",
+    )
+    parser.add_argument(
+        "--networks",
+        nargs="+",
+        type=Path,
+        default=[],
+        metavar="FILE",
+        help="further files like reverse_model.py to try; they are programs, and are run",
+    )
+    parser.add_argument(
+        "--processes",
+        type=positive,
+        metavar="N",
+        help="trials at a time; default: one for each core, on a GPU one",
+    )
+    parser.add_argument("--seed", type=count, default=0, metavar="S", help="default: 0")
+    parser.add_argument(
+        "--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="default: auto"
+    )
+    return parser.parse_args()
+
+
+def main() -> None:
+    arguments = parse_arguments()
+    for path in arguments.networks:
+        if not path.is_file():
+            raise UserError(f"{path}: no such file; expected one like reverse_model.py")
+    # torch takes a second to import: after the arguments are known to be sound
+    with ending_at_once():
+        from .kinds import kind_of
+        from .system.device import choose_device
+        from .training import checkpoint as checkpoints
+        from .training.run_folder import read_run_folder
+        from .training.shares import Draws, fit_shares, mean_and_error
+
+    run_dir, device = arguments.run_dir, choose_device(arguments.device)
+    folder = read_run_folder(run_dir)
+    if folder.val is None:
+        raise UserError(
+            f"{run_dir / 'val.txt'}: no such file; search chooses by strings that are not trained on:"
+            " take a random tenth of the lines of train.txt for it"
+        )
+    process = kind_of(folder.config).new_process(folder.config, folder.train, device)
+    draws = Draws(process, folder.val, arguments.seed, device)
+
+    def restored(path: Path):
+        # whatever network a trial has, the user gave it
+        return checkpoints.restore(checkpoints.load(path), path, trust_code=True, device=device)
+
+    search = Search(
+        run_dir,
+        portfolio(
+            folder.config.model.process,
+            (run_dir / "reverse_model.py").exists(),
+            arguments.networks,
+        ),
+        lambda path: mean_and_error(draws.bits(draws.logits(restored(path)))),
+        minutes=arguments.minutes,
+        processes=arguments.processes or (num_cores() if device.type == "cpu" else 1),
+        seed=arguments.seed,
+        device=arguments.device,
+    )
+    search.folder.mkdir(exist_ok=True)
+    with lock(search.folder):
+        search.load()
+        search.run_all()
+        best, members = search.best(), search.done()[:MOST_MEMBERS]
+        tell(f"{search.clock()} choosing shares among the best {len(members)}")
+        paths = [trial.checkpoint for trial in members]
+        fitted = fit_shares([restored(p) for p in paths], folder.val, arguments.seed, device)
+        parts = [(checkpoints.load(p), w) for p, w in zip(paths, fitted.shares, strict=True) if w]
+        recommended = best.checkpoint
+        if len(parts) > 1:
+            recommended = search.folder / "best.pt"
+            first, _ = max(parts, key=lambda part: part[1])
+            checkpoints.save(recommended, checkpoints.ensemble_of(parts, first))
+        search.save()
+    for trial in search.done():
+        share = dict(zip(paths, fitted.shares, strict=True)).get(trial.checkpoint, 0.0)
+        tell(f"{trial.bits:10.3f}  {share:6.1%}  {trial.candidate:16}  {trial.results_dir}")
+    (bits, error), (gain, gain_error) = fitted.bound, fitted.gain
+    tell(
+        f"{'ensemble' if len(parts) > 1 else best.candidate}: {bits:.3f} ± {error:.3f} bits on val,"
+        f" {gain:.3f} ± {gain_error:.3f} better than the best alone"
+    )
+    tell(f"next: python generate.py {shlex.quote(str(recommended))} 10")
+    put_out(recommended)
+
+
+@dataclass
+class Candidate:
+    """A network and its options. network: a file or a name of the package's; None: RUN_DIR's own.
+
+    options None: those of RUN_DIR/config.yaml.
+    """
+
+    name: str
+    network: str | None = None
+    options: dict | None = None
+
+
+@dataclass
+class Trial:
+    """A candidate's training for some minutes, and what came of it."""
+
+    candidate: str
+    seed: int
+    minutes: float
+    round: int
+    status: str = "waiting"  # running, stopped, done, failed
+    results_dir: str | None = None
+    bits: float | None = None  # the bound on val
+    standard_error: float | None = None
+
+    @property
+    def checkpoint(self) -> Path:
+        return Path(self.results_dir) / "checkpoints" / "model_best.pt"
+
+
+def portfolio(kind: str, has_own: bool, networks: list[Path]) -> list[Candidate]:
+    """What is tried: RUN_DIR's network, the package's in several sizes, and those of --networks.
+
+    In this order, as far as the time goes; those that the user named come before the package's.
+    kind: model.process; has_own: whether RUN_DIR has a reverse_model.py.
+    """
+    found = [Candidate("own")] if has_own else []
+    found += [Candidate("default", "default", {}) if has_own else Candidate("default")]
+    known = {"own", "default", "hidden_tree", "tree_and_mlp", "mixture", "mixture_and_mlp"}
+    for path in networks:
+        taken = known | {candidate.name for candidate in found}
+        found.append(
+            Candidate(path.stem if path.stem not in taken else str(path), str(path.resolve()), {})
+        )
+    if kind == "bernoulli":
+        found += [
+            Candidate("hidden_tree", "hidden_tree", {}),
+            Candidate("tree_and_mlp", "tree_and_mlp", {}),
+            Candidate("mixture", "mixture", {}),
+            Candidate("mixture_and_mlp", "tree_and_mlp", {"base": "mixture"}),
+            Candidate("hidden_tree_32", "hidden_tree", {"num_states": 32}),
+        ]
+    found += [
+        Candidate("wide", "default", {"width": 512, "dropout": 0.2}),
+        Candidate("small", "default", {"width": 128, "dropout": 0.4}),
+    ]
+    return found
+
+
+class Search:
+    """The trials of a run folder, and RUN_DIR/search/state.json, which remembers them.
+
+    measure: tells the bound of a checkpoint on val and its standard error, on the same draws for all.
+    """
+
+    def __init__(
+        self,
+        run_dir: Path,
+        candidates: list[Candidate],
+        measure: Callable[[Path], tuple[float, float]],
+        *,
+        minutes: float,
+        processes: int = 1,
+        seed: int = 0,
+        device: str = "auto",
+    ):
+        self.run_dir, self.measure, self.minutes = run_dir, measure, minutes
+        self.processes, self.seed, self.device = processes, seed, device
+        self.candidates = {candidate.name: candidate for candidate in candidates}
+        self.folder = run_dir / "search"
+        self.trials: list[Trial] = []
+        self.seconds_before, self.started = 0.0, time.monotonic()
+        self.seconds_beside = 5.0  # that a trial takes to start, and to draw its last pictures
+
+    # ------------------------------------------------------------------------------- time
+
+    def seconds(self) -> float:
+        return self.seconds_before + time.monotonic() - self.started
+
+    def seconds_left(self) -> float:
+        """Until trials must end, so that the ensemble has its time."""
+        return 60 * self.minutes * (1 - LAST_SHARE) - self.seconds()
+
+    # ------------------------------------------------------------------------------- state
+
+    @property
+    def state_file(self) -> Path:
+        return self.folder / "state.json"
+
+    def save(self) -> None:
+        trials = [dataclasses.asdict(trial) for trial in self.trials]
+        state = {"seconds": self.seconds(), "trials": trials}
+        write_atomically(self.state_file, json.dumps(state, indent=1).encode())
+
+    def load(self) -> None:
+        """Go on where state.json says. Raises UserError if it is not one of a search."""
+        try:
+            state = json.loads(self.state_file.read_text(encoding="utf-8"))
+            self.trials = [Trial(**trial) for trial in state["trials"]]
+            self.seconds_before = float(state["seconds"])
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise cannot_open(self.state_file, error) from None
+        except (ValueError, KeyError, TypeError, RecursionError):
+            raise UserError(
+                f"{self.state_file}: not the state of a search; remove it to start anew"
+            ) from None
+        self.trials = [trial for trial in self.trials if trial.candidate in self.candidates]
+        for trial in self.trials:
+            if trial.status == "running":  # and this process was killed
+                trial.status = "stopped" if trial.results_dir else "waiting"
+
+    # ------------------------------------------------------------------------------- trials
+
+    def run_all(self) -> None:
+        """All rounds, and then the best candidates with other seeds, until the time is over."""
+        names = list(self.candidates)
+        while (first := self.first_seconds(len(names))) < LEAST_SECONDS and len(names) > 2:
+            names.pop()  # better a few with enough time
+        first = max(first, LEAST_SECONDS)
+        for r in range(ROUNDS):
+            chosen = names if r == 0 else self.ranking()[: -(-len(names) // 2**r)]
+            for name in chosen:
+                if not any(t.candidate == name and t.round == r for t in self.trials):
+                    self.trials.append(Trial(name, r, 2**r * first / 60, r))
+            self.run_round(r)
+        for r in range(ROUNDS, ROUNDS + MORE_ROUNDS):  # trials that ended early have left some
+            if self.seconds_left() < 2 * LEAST_SECONDS:
+                break
+            for name in self.ranking()[: self.processes]:
+                if not any(t.candidate == name and t.round == r for t in self.trials):
+                    self.trials.append(Trial(name, r, self.seconds_left() / 60, r))
+            self.run_round(r)
+
+    def first_seconds(self, num_candidates: int) -> float:
+        """For each trial of the first round, so that all rounds fit in the time."""
+        shares = sum(-(-num_candidates // 2**r) * 2**r for r in range(ROUNDS))
+        return 60 * self.minutes * (1 - LAST_SHARE) * self.processes / shares
+
+    def run_round(self, r: int) -> None:
+        """Run what is waiting in a round, a few at a time."""
+        waiting = [t for t in self.trials if t.round == r and t.status in ("waiting", "stopped")]
+        running: list[tuple[Trial, subprocess.Popen]] = []
+        try:
+            while waiting or running:
+                while waiting and len(running) < self.processes:
+                    trial = waiting.pop(0)
+                    if self.seconds_left() < LEAST_SECONDS:
+                        continue
+                    trial.minutes = min(trial.minutes, self.seconds_left() / 60)
+                    running.append((trial, self.start(trial)))
+                    self.save()
+                for trial, process in list(running):
+                    if process.poll() is not None:
+                        running.remove((trial, process))
+                        self.finish(trial, process)
+                        self.save()
+                time.sleep(POLL_SECONDS)
+        except BaseException:  # Ctrl-C: the trials save and say where, so that they can go on
+            for _, process in running:
+                with contextlib.suppress(OSError):
+                    process.terminate()
+            for trial, process in running:
+                trial.results_dir = _last_line(process.communicate()[0]) or None
+                trial.status = "stopped" if trial.results_dir else "waiting"
+            self.save()
+            raise
+
+    def start(self, trial: Trial) -> subprocess.Popen:
+        candidate = self.candidates[trial.candidate]
+        training = max(LEAST_SECONDS / 3, 60 * trial.minutes - self.seconds_beside)
+        settings = {
+            "training.max_minutes": round(training / 60, 3),
+            "training.seed": self.seed + trial.seed,
+        }
+        command = [sys.executable, "-m", "bernoulli_diffusion.train", str(self.run_dir), "--quiet"]
+        command += ["--device", self.device]
+        if trial.status == "stopped":
+            command += ["--resume", trial.results_dir, "--trust-code"]
+        else:
+            if candidate.options is not None:  # JSON is YAML
+                settings["model.reverse_model"] = json.dumps(candidate.options)
+            if candidate.network:
+                command += ["--network", candidate.network]
+        for key, value in settings.items():
+            command += ["--set", f"{key}={value}"]
+        threads = max(1, num_cores() // self.processes)
+        environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
+        with open(self.log_of(trial), "wb") as log:
+            # in a group of its own, so that Ctrl-C reaches it through this process alone
+            process = subprocess.Popen(
+                command,
+                stdout=subprocess.PIPE,  # one line: the results folder
+                stderr=log,
+                env=environment,
+                start_new_session=True,
+            )
+        trial.status, process.started, process.training = "running", time.monotonic(), training
+        return process
+
+    def log_of(self, trial: Trial) -> Path:
+        """What the trial's process says on standard error."""
+        return self.folder / f"trial_{self.trials.index(trial) + 1}.log"
+
+    def finish(self, trial: Trial, process: subprocess.Popen) -> None:
+        """Note what came of a trial, measured on the draws that serve all of them."""
+        beside = time.monotonic() - process.started - process.training
+        self.seconds_beside = max(self.seconds_beside, beside)
+        trial.results_dir = _last_line(process.stdout.read()) or None
+        if process.returncode or not trial.results_dir or not trial.checkpoint.exists():
+            trial.status = "failed"
+            reason = (
+                _last_line(self.log_of(trial).read_bytes()) or f"exit code {process.returncode}"
+            )
+            tell(f"{self.clock()} {trial.candidate}: failed: {reason}")
+            return
+        trial.bits, trial.standard_error = self.measure(trial.checkpoint)
+        trial.status = "done"
+        best = self.best()
+        what = f"{trial.bits:.3f} ± {trial.standard_error:.3f} bits on val"
+        after = f"best so far: {best.candidate}, {best.bits:.3f}"
+        tell(f"{self.clock()} {trial.candidate}: {what}; {after}")
+
+    def clock(self) -> str:
+        return f"[{self.seconds() / 60:.1f} of {self.minutes:g} min]"
+
+    def done(self) -> list[Trial]:
+        """Finished trials, the best first. All were measured on the same draws."""
+        done = [t for t in self.trials if t.status == "done" and math.isfinite(t.bits)]
+        return sorted(done, key=lambda t: t.bits)
+
+    def best(self) -> Trial:
+        done = self.done()
+        if not done:
+            raise RunError(f"{self.run_dir}: no trial came to an end; try more --minutes")
+        return done[0]
+
+    def ranking(self) -> list[str]:
+        """Names of candidates by their best trial."""
+        return list(dict.fromkeys(trial.candidate for trial in self.done()))
+
+
+def num_cores() -> int:
+    """Those that this process may use."""
+    has_affinity = hasattr(os, "sched_getaffinity")
+    return len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
+
+
+def _last_line(output: bytes) -> str:
+    return (output.decode("utf-8", "replace").strip().splitlines() or [""])[-1]
+
+
+def command() -> int:
+    """The command line: bernoulli-search, python -m ... Returns the exit code."""
+    return run(main)
+
+
+if __name__ == "__main__":
+    sys.exit(command())

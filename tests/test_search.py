@@ -1,0 +1,184 @@
+"""python -m bernoulli_diffusion.search: what is tried, for how long, and what comes of it."""
+
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bernoulli_diffusion import search
+from bernoulli_diffusion.search import Candidate, Search, Trial, portfolio
+from bernoulli_diffusion.system.errors import RunError, UserError
+from bernoulli_diffusion.training import checkpoint
+
+TOP = Path(__file__).parent.parent
+BITS = {"a": 9.0, "b": 5.0, "c": 7.0, "d": 6.0, "e": 8.0}
+
+
+class Finished:
+    """A trial's process that has trained for as long as it may."""
+
+    def __init__(self, folder: Path, returncode: int = 0):
+        self.stdout, self.returncode = io.BytesIO(f"warning\n{folder}\n".encode()), returncode
+        self.started, self.training = 0, 1e9
+
+    def poll(self) -> int:
+        return self.returncode
+
+
+class Clockwork(Search):
+    """A search whose trials take no time but by its own clock, and reach what BITS says."""
+
+    def __init__(self, folder: Path, names="abcde", failing=(), minutes=10.0, processes=1):
+        def measure(path: Path) -> tuple[float, float]:
+            name, seed = path.parents[1].name.split("_")
+            return BITS[name] - 0.01 * int(seed), 0.1
+
+        candidates = [Candidate(name) for name in names]
+        super().__init__(folder, candidates, measure, minutes=minutes, processes=processes)
+        self.folder.mkdir(exist_ok=True)
+        self.failing, self.now, self.stop_after = failing, 0.0, None
+
+    def seconds(self) -> float:
+        return self.now
+
+    def start(self, trial: Trial) -> Finished:
+        if self.stop_after is not None and len(self.done()) >= self.stop_after:
+            raise KeyboardInterrupt
+        self.now += 60 * trial.minutes / self.processes
+        results = self.run_dir / "results" / f"{trial.candidate}_{trial.seed}"
+        (results / "checkpoints").mkdir(parents=True, exist_ok=True)
+        (results / "checkpoints" / "model_best.pt").write_bytes(b"")
+        self.log_of(trial).write_bytes(b"the reason\n")
+        trial.status = "running"
+        return Finished(results, int(trial.candidate in self.failing))
+
+
+@pytest.fixture(autouse=True)
+def at_once(monkeypatch):
+    monkeypatch.setattr(search, "POLL_SECONDS", 0)
+
+
+def test_halving_gives_the_better_half_twice_the_time(tmp_path):
+    one = Clockwork(tmp_path)
+    one.run_all()
+    rounds = [[t for t in one.trials if t.round == r] for r in range(3)]
+    assert ["".join(t.candidate for t in r) for r in rounds] == ["abcde", "bdc", "bd"]
+    first = rounds[0][0].minutes
+    for r, trials in enumerate(rounds):
+        assert [t.minutes for t in trials] == pytest.approx([2**r * first] * len(trials))
+    assert 0.8 * 600 < one.now <= 600
+    assert one.best().candidate == "b"
+    assert one.ranking() == ["b", "d", "c", "e", "a"]
+
+
+def test_time_that_is_left_goes_to_other_seeds_of_the_best(tmp_path):
+    one = Clockwork(tmp_path)
+    halving = one.first_seconds(5)
+    one.minutes *= 2
+    one.first_seconds = lambda n: halving  # as if the trials had ended early
+    one.run_all()
+    (more,) = [t for t in one.trials if t.round >= search.ROUNDS]
+    assert more.candidate == "b"
+    assert len({t.seed for t in one.trials if t.candidate == "b"}) == 4
+    assert one.now <= 1200
+
+
+def test_a_short_time_is_not_cut_into_crumbs(tmp_path):
+    one = Clockwork(tmp_path, minutes=2)
+    one.run_all()
+    assert {t.candidate for t in one.trials} == {"a", "b"}
+    assert all(t.minutes >= search.LEAST_SECONDS / 60 for t in one.trials)
+    assert one.now <= 120
+
+
+def test_who_fails_is_told_and_dropped(tmp_path, capsys):
+    one = Clockwork(tmp_path, failing="b")
+    one.run_all()
+    assert [t.status for t in one.trials if t.candidate == "b"] == ["failed"]
+    assert one.best().candidate == "d"
+    assert "b: failed: the reason" in capsys.readouterr().err
+    nobody = Clockwork(tmp_path, failing="abcde")
+    nobody.run_all()
+    with pytest.raises(RunError, match="no trial came to an end"):
+        nobody.best()
+
+
+def test_a_stopped_search_goes_on(tmp_path):
+    whole, stopped, rest = Clockwork(tmp_path), Clockwork(tmp_path), Clockwork(tmp_path)
+    whole.run_all()
+    stopped.stop_after = 6
+    with pytest.raises(KeyboardInterrupt):
+        stopped.run_all()
+    rest.load()
+    rest.now = rest.seconds_before
+    assert [t.status for t in rest.trials].count("done") == 6
+    rest.run_all()
+    assert rest.trials == whole.trials
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", '{"trials": 3}', '{"seconds": 1, "trials": [{"x": 1}]}']
+)
+def test_a_state_that_is_none_is_refused(tmp_path, text):
+    one = Clockwork(tmp_path)
+    one.state_file.write_text(text)
+    with pytest.raises(UserError, match="not the state of a search"):
+        one.load()
+
+
+def test_the_portfolio(tmp_path):
+    mine = tmp_path / "mixture.py"
+    names = [c.name for c in portfolio("bernoulli", False, [mine])]
+    assert names[:2] == ["default", str(mine)]
+    assert len(set(names)) == len(names)
+    assert portfolio("bernoulli", True, [])[0] == Candidate("own")
+    assert not any(
+        c.network in ("hidden_tree", "mixture") for c in portfolio("gaussian", False, [])
+    )
+
+
+def call(*arguments, code: int = 0) -> subprocess.CompletedProcess:
+    command = [sys.executable, *map(str, arguments)]
+    done = subprocess.run(command, cwd=TOP, capture_output=True, text=True)
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def test_two_trials_and_their_ensemble(tmp_path, monkeypatch, capsys):
+    """The real thing, but for what it costs: two candidates, one round, a tenth of the data."""
+    (tmp_path / "train.txt").write_text("010010\n100100\n001001\n" * 9)
+    (tmp_path / "val.txt").write_text("010010\n100100\n001001\n")
+    (tmp_path / "config.yaml").write_text(
+        "model: {T: 20}\ntraining: {epochs: 9, num_val_samples: 8}\n"
+    )
+    for name in ("ROUNDS", "MORE_ROUNDS"):
+        monkeypatch.setattr(search, name, int(name == "ROUNDS"))
+    two = [Candidate("default"), Candidate("mixture", "mixture", {"num_components": 4})]
+    monkeypatch.setattr(search, "portfolio", lambda *_: two)
+    monkeypatch.setattr(sys, "argv", ["search", str(tmp_path), "--minutes", "9", "--device", "cpu"])
+    assert search.command() == 0
+    out, err = capsys.readouterr()
+    recommended = Path(out.strip())
+    assert recommended.exists()
+    assert "default: " in err
+    assert "mixture: " in err
+    assert "better than the best alone" in err
+    state = json.loads((tmp_path / "search" / "state.json").read_text())
+    assert [t["status"] for t in state["trials"]] == ["done", "done"]
+    table = call("-m", "bernoulli_diffusion.compare", tmp_path).stdout
+    assert all(Path(t["results_dir"]).name in table for t in state["trials"])
+    checkpoint.restore(checkpoint.load(recommended), recommended)
+
+
+def test_mistakes(tmp_path):
+    (tmp_path / "train.txt").write_text("01\n10\n")
+    done = call("-m", "bernoulli_diffusion.search", tmp_path, "--minutes", 1, code=2)
+    assert "val.txt: no such file" in done.stderr
+    missing = "-m", "bernoulli_diffusion.search", tmp_path, "--minutes", 1, "--networks", "no.py"
+    assert "no.py: no such file" in call(*missing, code=2).stderr
+    done = call("train.py", tmp_path, "--network", "no.py", code=2)
+    assert "no.py: no such file; expected a file like reverse_model.py, or default" in done.stderr
