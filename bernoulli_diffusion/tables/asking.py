@@ -1,0 +1,207 @@
+"""Questions by name: 'smoker=yes, age>=40' -> which codes and texts of each column are meant."""
+
+import difflib
+import re
+from typing import NamedTuple
+
+import numpy as np
+
+from ..system.errors import UserError, printable
+from .columns import Column
+from .encoding import Encoding
+from .reading import Values
+
+HOW = (
+    "NAME=VALUE, NAME!=VALUE, NAME=ONE|OTHER, or of numbers NAME>=VALUE, >, <=, <; NAME= for a gap"
+)
+
+
+class Condition(NamedTuple):
+    """What is asked of one column."""
+
+    name: str
+    operator: str  # = != >= > <= <
+    values: list[str]  # several are alternatives; "" is a gap
+
+    def __str__(self) -> str:
+        return f"{self.name}{self.operator}{'|'.join(self.values)}"
+
+
+class Question(NamedTuple):
+    """allowed: (G, K) bool, the codes that fit, K as in valid.Groups; share: (G, K) how many of a
+    code's texts fit; conditions: all of them, for what is computed from other columns."""
+
+    allowed: np.ndarray
+    share: np.ndarray
+    conditions: list[Condition]
+
+    def pattern(self, encoding: Encoding) -> np.ndarray:
+        """(L,) int8: the bits that all allowed codes have in common, -1 elsewhere.
+
+        Of an interval of numbers these say all there is to say.
+        """
+        pattern = np.full(encoding.length, -1, np.int8)
+        for allowed, column, place in zip(
+            self.allowed, encoding.coded, encoding.slices, strict=True
+        ):
+            fits = allowed[: column.num_codes]
+            if fits.all():
+                continue
+            bits = column.patterns()[fits]
+            pattern[place] = np.where((bits == bits[0]).all(axis=0), bits[0], -1)
+        return pattern
+
+
+def parse(text: str) -> list[Condition]:
+    """'a=1, b>=2' -> Conditions. Values with a comma stand in double quotes. Raises UserError."""
+    conditions = []
+    for part in re.split(r',(?=(?:[^"]*"[^"]*")*[^"]*$)', text):  # commas that no quotes surround
+        if not part.strip():
+            continue
+        match = re.fullmatch(r"\s*(.*?)\s*(!=|>=|<=|==|=|>|<)\s*(.*?)\s*", part, re.DOTALL)
+        if not match or not match[1]:
+            raise UserError(f"{printable(part.strip())!r} is no condition; expected {HOW}")
+        values = [v.strip().strip('"') for v in match[3].split("|")]
+        conditions.append(Condition(match[1].strip('"'), match[2].replace("==", "="), values))
+    return conditions
+
+
+def question(encoding: Encoding, conditions: list[Condition], place: str = "--given") -> Question:
+    """What conditions mean for the codes. Raises UserError for what no row can fulfil."""
+    K = max(c.num_codes for c in encoding.coded)
+    allowed = np.zeros((len(encoding.coded), K), bool)
+    for g, column in enumerate(encoding.coded):
+        allowed[g, : column.num_codes] = True
+    share = allowed.astype(float)
+    for condition in conditions:
+        column = _column(encoding, condition, place)
+        if column.has_bits:
+            _restrict(allowed, share, encoding.coded.index(column), column, condition, place)
+        elif column.type == "determined" and column.rule == "lookup":
+            _restrict_source(allowed, share, encoding, column, condition, place)
+        elif column.type == "constant":
+            if not fits(column, [t for ts in column.texts for t in ts] or [None], condition).any():
+                raise UserError(f"{place}: {condition}: the column {column.reason}")
+        elif column.type != "determined":
+            raise UserError(
+                f"{place}: the column {printable(column.name)!r} was left out of the model"
+            )
+    for g, column in enumerate(encoding.coded):
+        if not allowed[g].any():
+            told = ", ".join(str(c) for c in conditions if c.name == column.name)
+            raise UserError(f"{place}: no value of {printable(column.name)} fits {printable(told)}")
+    return Question(allowed, share, conditions)
+
+
+def _column(encoding: Encoding, condition: Condition, place: str) -> Column:
+    names = [c.name for c in encoding.columns]
+    if condition.name in names:
+        return encoding.columns[names.index(condition.name)]
+    close = difflib.get_close_matches(condition.name, names, 1)
+    hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(names)[:300]}"
+    raise UserError(f"{place}: there is no column {printable(condition.name)!r}; {hint}")
+
+
+def _restrict(allowed, share, g: int, column: Column, condition: Condition, place: str) -> None:
+    _check_values(column, condition, place)
+    for c, (texts, counts) in enumerate(zip(column.texts, column.counts, strict=True)):
+        fit = fits(column, texts, condition)
+        share[g, c] *= (fit * np.array(counts)).sum() / sum(counts)
+    if column.has_missing_code:
+        share[g, len(column.texts)] *= fits(column, [None], condition)[0]
+    allowed[g] &= share[g] > 0
+
+
+def _restrict_source(allowed, share, encoding, column, condition, place) -> None:
+    """A column that is looked up: ask for those values of its source that bring about what is asked."""
+    texts = sorted({b for _, b in column.lookup if b is not None})
+    _check_levels(column, texts, condition, place)
+    meant = {a for a, b in column.lookup if fits(column, [b], condition)[0]}
+    source = encoding.column(column.sources[0])
+    g = encoding.coded.index(source)
+    for c, (pool, counts) in enumerate(zip(source.texts, source.counts, strict=True)):
+        fit = np.array([t in meant for t in pool])
+        share[g, c] *= (fit * np.array(counts)).sum() / sum(counts)
+    if source.has_missing_code:
+        share[g, len(source.texts)] *= None in meant
+    allowed[g] &= share[g] > 0
+
+
+def fits(column: Column, texts: list[str | None], condition: Condition) -> np.ndarray:
+    """(len(texts),) bool: which of a column's texts (None: missing) fulfil a condition."""
+    operator, values = condition.operator, condition.values
+    if operator in ("=", "!="):
+        wanted = {v for v in values if v}
+        numbers = {x for v in wanted if column.numbers and (x := column.number(v)) is not None}
+
+        def is_one(text: str | None) -> bool:
+            if text is None:
+                return "" in values
+            return text in wanted or bool(numbers and column.number(text) in numbers)
+
+        found = np.array([is_one(t) for t in texts])
+        return found if operator == "=" else ~found
+    limit = _place_of(column, values[0])
+    at = np.array([np.nan if t is None else _place_of(column, t) for t in texts], float)
+    with np.errstate(invalid="ignore"):
+        return {">=": at >= limit, ">": at > limit, "<=": at <= limit, "<": at < limit}[operator]
+
+
+def _place_of(column: Column, text: str) -> float:
+    """Where a text stands in the column's order."""
+    if column.type == "ordered":
+        code = column.code_of(text)
+        return float("nan") if code is None else code
+    x = column.number(text)
+    return float("nan") if x is None else x
+
+
+def _check_values(column: Column, condition: Condition, place: str) -> None:
+    levels = [t for ts in column.texts for t in ts]
+    if condition.operator in ("=", "!="):
+        _check_levels(column, levels, condition, place)
+        if "" in condition.values and not column.has_missing_code:
+            raise UserError(
+                f"{place}: {printable(condition)}: {printable(column.name)} has no gaps"
+            )
+        return
+    if column.type not in ("whole number", "number", "date", "ordered") and not (
+        column.type == "yes/no" and all(column.number(t) is not None for t in levels)
+    ):
+        raise UserError(
+            f"{place}: {printable(condition)}: {printable(column.name)} is a {column.type}, which has"
+            " no order; use = or !="
+        )
+    if np.isnan(_place_of(column, condition.values[0])) or len(condition.values) > 1:
+        what = (
+            "level" if column.type == "ordered" else "date" if column.type == "date" else "number"
+        )
+        raise UserError(f"{place}: {printable(condition)}: expected one {what}")
+
+
+def _check_levels(column: Column, levels: list[str], condition: Condition, place: str) -> None:
+    for value in condition.values:
+        known = value in levels or not value
+        if not known and column.numbers and (x := column.number(value)) is not None:
+            known = any(column.number(t) == x for t in levels)
+        if not known:
+            close = difflib.get_close_matches(value, levels, 1, 0.5)
+            some = ", ".join(levels[:12]) + (", ..." if len(levels) > 12 else "")
+            if column.numbers:
+                some = f"values from {levels[0]} to {levels[-1]}"
+            hint = f"did you mean {close[0]!r}?" if close else f"there are {some}"
+            raise UserError(
+                f"{place}: {printable(column.name)} was never {printable(value)!r} in training; {hint}"
+            )
+
+
+def all_fit(encoding: Encoding, columns: dict[str, Values], conditions: list[Condition]):
+    """(N,) bool: which records fulfil all conditions."""
+    ok = np.ones(len(next(iter(columns.values())).codes), bool)
+    for condition in conditions:
+        values = columns[condition.name]
+        column = encoding.column(condition.name)
+        ok &= np.append(fits(column, values.texts, condition), fits(column, [None], condition))[
+            values.codes
+        ]
+    return ok

@@ -1,0 +1,110 @@
+"""Conditions by name: what they mean for the codes, and every mistake in them."""
+
+import numpy as np
+import pytest
+
+from bernoulli_diffusion.system.errors import UserError
+from bernoulli_diffusion.tables import asking, reading
+from bernoulli_diffusion.tables.description import Wish
+from bernoulli_diffusion.tables.planning import plan
+
+N = 300
+RANDOM = np.random.default_rng(0)
+AGE = RANDOM.integers(18, 60, N)
+COLUMNS = {
+    "age": AGE,
+    "agesq": AGE**2,
+    "minor": np.where(AGE < 21, "yes", "no"),
+    "smoker": RANDOM.choice(["yes", "no"], N),
+    "town": RANDOM.choice(["Bonn", "Trier", "Ulm, Donau", "Aix"], N),
+    "pay": [None if i % 7 == 0 else f"{x:.2f}" for i, x in enumerate(RANDOM.gamma(2, 900, N))],
+    "grade": RANDOM.choice(["low", "mid", "high"], N),
+    "since": np.datetime64("2000-01-01") + RANDOM.integers(0, 3000, N),
+    "key": [f"k{i}" for i in RANDOM.permutation(N)],
+    "year": ["2020"] * N,
+}
+
+
+@pytest.fixture(scope="module")
+def table():
+    made = {
+        n: reading._values(["" if v is None else str(v) for v in c], {""})
+        for n, c in COLUMNS.items()
+    }
+    return reading.Table(made, "", {"separator": ",", "header": True})
+
+
+@pytest.fixture(scope="module")
+def encoding(table):
+    wishes = {"grade": Wish(type="ordered", levels=["low", "mid", "high"])}
+    return plan(table, np.ones(N, bool), wishes)
+
+
+@pytest.mark.parametrize(
+    ("text", "fits"),
+    [
+        ("age>=40", AGE >= 40),
+        ("age > 40, age<50", (AGE > 40) & (AGE < 50)),
+        ("age=20|30", np.isin(AGE, [20, 30])),
+        ("agesq<=900", AGE <= 30),
+        ("minor=yes", AGE < 21),
+        (
+            "smoker=yes, town=Bonn|Aix",
+            (COLUMNS["smoker"] == "yes") & np.isin(COLUMNS["town"], ["Bonn", "Aix"]),
+        ),
+        ('town="Ulm, Donau"', COLUMNS["town"] == "Ulm, Donau"),
+        ("town != Bonn", COLUMNS["town"] != "Bonn"),
+        ("pay=", np.array([v is None for v in COLUMNS["pay"]])),
+        ("pay!=", np.array([v is not None for v in COLUMNS["pay"]])),
+        ("pay>=2000", np.array([v is not None and float(v) >= 2000 for v in COLUMNS["pay"]])),
+        ("grade>=mid", np.isin(COLUMNS["grade"], ["mid", "high"])),
+        ("since<2004-01-01", COLUMNS["since"] < np.datetime64("2004-01-01")),
+        ("year=2020", np.ones(N, bool)),
+    ],
+)
+def test_conditions_mean_the_records_that_fulfil_them(text, fits, table, encoding):
+    conditions = asking.parse(text)
+    found = asking.question(encoding, conditions)
+    assert (asking.all_fit(encoding, table.columns, conditions) == fits).all()
+    codes = encoding.codes(table)
+    allowed = found.allowed[np.arange(codes.shape[1]), codes].all(axis=1)
+    assert (allowed | ~fits).all()  # who fits is allowed
+    if "pay>" not in text:  # elsewhere than in bins the reverse is true
+        assert (allowed == fits).all()
+    pattern = found.pattern(encoding)
+    bits = encoding.encode(table)
+    assert ((bits == pattern) | (pattern == -1)).all(axis=1)[fits].all()
+
+
+def test_an_interval_is_said_by_its_known_bits(table, encoding):
+    pattern = asking.question(encoding, asking.parse("age>=40,age<50")).pattern(encoding)
+    bits = encoding.encode(table)
+    matches = ((bits == pattern) | (pattern == -1)).all(axis=1)
+    assert (matches == ((AGE >= 40) & (AGE < 50))).all()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("agee>=40", ["no column 'agee'", "did you mean 'age'"]),
+        ("smoker", ["is no condition", "NAME=VALUE"]),
+        ("smoker=Yes", ["never 'Yes'", "did you mean 'yes'"]),
+        ("town=Paris", ["never 'Paris'", "there are Aix"]),
+        ("age>=200", ["no value of age", "age>=200"]),
+        ("age>=40,age<30", ["no value of age", "age>=40, age<30"]),
+        ("age>=old", ["expected one number"]),
+        ("town>Bonn", ["has no order"]),
+        ("key=k7", ["'key' was left out"]),
+        ("smoker=", ["has no gaps"]),
+        ("year=1999", ["always '2020'"]),
+        ("minor=maybe", ["never 'maybe'"]),
+        ("grade>=best", ["expected one level"]),
+        ("since>soon", ["expected one date"]),
+        ("minor=yes, age>50", ["no value of age"]),
+    ],
+)
+def test_mistakes_in_conditions_are_told_before_anything_is_drawn(text, words, encoding):
+    with pytest.raises(UserError) as error:
+        asking.question(encoding, asking.parse(text))
+    for word in words:
+        assert word in str(error.value)
