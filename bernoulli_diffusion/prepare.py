@@ -185,7 +185,7 @@ def prepare(
         tell(size)
         what = f"{file.name}: {table.understood}"
         written["columns.yaml"] = description.write(encoding, what, size, command, LEVELS)
-        written["encoding.json"] = encoding.to_json()
+        written["encoding.json"] = encoding.to_json(written["columns.yaml"], command)
     for name, rows in parts.items():
         if len(rows):
             written[f"{name}.txt"] = to_lines(bits[rows])

@@ -1,16 +1,19 @@
 """Encoding: a table's records <-> strings of bits, by its columns."""
 
+import hashlib
 import itertools
 import json
+from pathlib import Path
 
 import numpy as np
 
-from ..system.errors import UserError, printable
+from ..system.errors import UserError, cannot_open, printable
 from .columns import Column, column_of
 from .reading import Table, Values
 from .rules import compute
 
 FORMAT_VERSION = 1
+FILE = "encoding.json"  # in a run folder, made by prepare with columns.yaml, which is for people
 
 
 class Encoding:
@@ -60,8 +63,15 @@ class Encoding:
             raise ValueError("two columns of one name")
         return made
 
-    def to_json(self) -> bytes:
-        return (json.dumps(self.state(), ensure_ascii=False) + "\n").encode()
+    def to_json(self, description: bytes = b"", command: str = "") -> bytes:
+        """The text of encoding.json. description: of columns.yaml; command: what makes both."""
+        whole = {
+            "about": "columns.yaml for the program, made by prepare: edit that one",
+            "description_sha256": hashlib.sha256(description).hexdigest(),
+            "command": command,
+            **self.state(),
+        }
+        return (json.dumps(whole, ensure_ascii=False) + "\n").encode()
 
     # --- records -> bits
 
@@ -142,6 +152,39 @@ class Encoding:
             elif column.type == "determined":
                 made[column.name] = _computed(column, [drawn[s] for s in column.sources])
         return made
+
+
+def read_columns(run_dir: Path, length: int) -> dict:
+    """The state of the Encoding in a run folder, whose strings have the length; {} if it has none.
+
+    Raises UserError if it does not fit train.txt, or columns.yaml was edited since.
+    """
+    path = run_dir / FILE
+    if not path.exists():
+        return {}
+    try:
+        whole = json.loads(path.read_bytes())
+        keys = ("format_version", "form", "columns")
+        encoding = Encoding.of_state({key: whole[key] for key in keys})
+        made_from, command = whole["description_sha256"], str(whole["command"])
+    except OSError as error:
+        raise cannot_open(printable(path), error) from None
+    except (ValueError, TypeError, KeyError) as error:
+        raise UserError(
+            f"{printable(path)}: not sound ({printable(error)}); run prepare again"
+        ) from None
+    if encoding.length != length:
+        raise UserError(
+            f"{printable(run_dir / 'train.txt')}: strings of {length} bits, but {FILE} describes"
+            f" {encoding.length}; run prepare again, or remove {FILE}: {printable(command)}"
+        )
+    yaml = run_dir / "columns.yaml"
+    if yaml.exists() and hashlib.sha256(yaml.read_bytes()).hexdigest() != made_from:
+        raise UserError(
+            f"{printable(yaml)}: was edited after train.txt was made; make it again:"
+            f" {printable(command)}"
+        )
+    return encoding.state()
 
 
 def _draw(column: Column, code: np.ndarray, u: np.ndarray) -> Values:

@@ -40,6 +40,7 @@ KEYS = {
     "sequence_length": int,
     "T": int,
     "process_state": dict,  # tensors that the process needs beside the config; none for bits
+    "columns": dict,  # of a table (tables.Encoding.state); empty for other data
     "reverse_model_source": str,
     "reverse_model_sha256": str,
     "weights": dict,
@@ -201,6 +202,7 @@ def _find_problem(checkpoint, size: int) -> str | None:
             f" {ENSEMBLE_VERSION}"
         )
     checkpoint.setdefault("process_state", {})  # older ones are of bits
+    checkpoint.setdefault("columns", {})  # and of no table
     for key, kind in KEYS.items():
         if key not in checkpoint:
             return f"not a sound checkpoint: {key} is missing"

@@ -13,6 +13,7 @@ from ..config import Config, DataConfig
 from ..kinds import kind_of
 from ..numbers.data import RealVectors
 from ..system.errors import UserError
+from ..tables.encoding import read_columns
 from .network import Source, live_source, named_source
 
 PREPARE = "python -m bernoulli_diffusion.prepare"
@@ -41,6 +42,7 @@ class RunFolder:
     val: BitStrings | RealVectors | None
     source: Source
     notes: list[str] = field(default_factory=list)  # what a person should know of it
+    columns: dict = field(default_factory=dict)  # of a table, as checkpoints keep them
 
 
 def read_run_folder(
@@ -91,7 +93,7 @@ def read_run_folder(
         notes += _fit_batch(config, len(train), kind.SAMPLES)
     fill_defaults(config, len(train))
     source = named_source(network, kind.NETWORK) if network else live_source(path, kind.NETWORK)
-    return RunFolder(path, config, train, val, source, notes)
+    return RunFolder(path, config, train, val, source, notes, read_columns(path, train.length))
 
 
 def _do_not_go_together(config: Config) -> bool:

@@ -395,6 +395,7 @@ class Trainer:
             "sequence_length": self.length,
             "T": self.config.model.T,
             "process_state": self.loop.diffusion.process.state(),
+            "columns": self.folder.columns,
             "reverse_model_source": source.text,
             "reverse_model_sha256": source.sha256,
             **self.loop.state(),
