@@ -28,6 +28,10 @@ examples:
   generate.py model_best.pt 8 --given '01??1???'                     8 ways to fill in the unknown bits
   generate.py model_best.pt 5 --denoise seen.txt --flip-probability 0.1
   generate.py model_best.pt 5 --denoise seen.txt --flip-probability 0.1 --mean
+of a table (see python -m bernoulli_diffusion.prepare --help), in its own columns:
+  generate.py model_best.pt 1000 --output synthetic.csv              or .parquet, .npy
+  generate.py model_best.pt 100 --given 'smoker=yes, age>=40'
+  generate.py model_best.pt 1 --fill gaps.csv --output full.csv
 of real numbers:
   generate.py model_best.pt 8 --given '0.3 ? ?'                      8 ways to fill in the unknown numbers
   generate.py model_best.pt 5 --denoise seen.txt --noise-std 0.1
@@ -63,8 +67,9 @@ def parse_arguments():
         "--steps",
         type=positive,
         metavar="K",
-        help="walk a grid of K steps: fast and approximate. Default: the exact law of all T steps, by "
-        "thinning for short strings (network calls only where a bit may flip), else step by step",
+        help="walk a grid of K steps: fast and approximate. Default: 64 for a table; else the exact "
+        "law of all T steps, by thinning for short strings (network calls only where a bit may flip), "
+        "else step by step",
     )
     parser.add_argument(
         "--deterministic",
@@ -82,6 +87,9 @@ def parse_arguments():
     )
     parser.add_argument(
         "--output", type=output_file, metavar="FILE", help="write there, not to the screen"
+    )
+    parser.add_argument(
+        "--bits", action="store_true", help="of a table: write the strings of bits, not the records"
     )
     parser.add_argument(
         "--weights",
@@ -110,7 +118,14 @@ def parse_arguments():
     what.add_argument(
         "--given",
         metavar="PATTERN",
-        help="0 and 1 are known, ? is asked: '01??1???'; of real numbers: '0.3 ? ?'",
+        help="0 and 1 are known, ? is asked: '01??1???'; of real numbers: '0.3 ? ?'; of a table: "
+        "'smoker=yes, age>=40, town=Bonn|Trier'",
+    )
+    what.add_argument(
+        "--fill",
+        type=Path,
+        metavar="FILE",
+        help="of a table: rows with gaps, as CSV; each is written N times, its gaps drawn",
     )
     what.add_argument("--given-file", type=Path, metavar="FILE", help="one such pattern a line")
     what.add_argument(
@@ -137,7 +152,8 @@ def parse_arguments():
         "--mean",
         action="store_true",
         help="print for each pattern or noisy string, tab-separated, its most probable value bit by "
-        "bit and then every bit's probability of being 1, instead of samples",
+        "bit and then every bit's probability of being 1, instead of samples; with --fill, the most "
+        "probable value in each gap and its probability",
     )
     ask.add_argument(
         "--particles",
@@ -156,9 +172,10 @@ def parse_arguments():
     if len(noises) != (arguments.denoise is not None):
         parser.error("--denoise FILE and --flip-probability p (or --noise-std s) go together")
     asked = arguments.given is not None or arguments.given_file or arguments.denoise
+    asked = asked or arguments.fill
     for option in ("mean", "particles", "independent"):
         if getattr(arguments, option) and not asked:
-            parser.error(f"--{option} goes with --given, --given-file or --denoise")
+            parser.error(f"--{option} goes with --given, --given-file, --fill or --denoise")
     if asked and arguments.deterministic:
         parser.error("--deterministic draws samples without conditions; leave it out")
     if asked and arguments.gif:
@@ -185,6 +202,7 @@ def _generate(arguments, group) -> None:
         from .kinds import kind_of, refuse_options_of_others
         from .system.device import choose_device
         from .system.files import open_atomically
+        from .tables import answering
         from .training import checkpoint as checkpoints
 
     device = choose_device(arguments.device)
@@ -192,8 +210,15 @@ def _generate(arguments, group) -> None:
     config = checkpoints.config_of(checkpoint, arguments.checkpoint)
     kind, length = kind_of(config), checkpoint["sequence_length"]
     refuse_options_of_others(kind, given_options(arguments))
+    encoding = None
+    if not (arguments.bits or arguments.denoise or arguments.given_file or arguments.gif):
+        encoding = answering.encoding_of(
+            checkpoint, arguments.checkpoint, arguments.given, arguments.fill
+        )
     patterns = None
-    if arguments.given is not None:
+    if encoding:
+        pass  # questions are about columns
+    elif arguments.given is not None:
         text = arguments.given.encode("utf-8", "replace")
         patterns = kind.parse_pattern(text, length, "--given")[None]
     elif file := arguments.given_file or arguments.denoise:
@@ -207,7 +232,20 @@ def _generate(arguments, group) -> None:
         device=device,
     )
     how = {"seed": arguments.seed, "steps": arguments.steps, "batch_size": arguments.batch_size}
-    if patterns is None:
+    if encoding and group.is_first:
+        texts = answering.records(
+            encoding,
+            diffusion,
+            arguments.N,
+            output=arguments.output,
+            given=arguments.given,
+            fill=arguments.fill,
+            mean=arguments.mean,
+            particles=arguments.particles,
+            device=device,
+            **how,
+        )
+    elif patterns is None and not encoding:
         how |= {"is_deterministic": arguments.deterministic, "device": device}
         texts = answers.samples(kind, diffusion, length, arguments.N, processes=group, **how)
     elif group.is_first:

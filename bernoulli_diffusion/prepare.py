@@ -3,13 +3,16 @@
 from .system import requirements  # noqa: F401  says in one line what is missing
 
 # isort: split
+from .system import requirements  # noqa: F401  says in one line what is missing
+
+# isort: split
 import argparse
 import math
 import shlex
 import sys
 from pathlib import Path
 
-from .system.command_line import ArgumentParser, count, run, tell
+from .system.command_line import ArgumentParser, called_as, count, run, tell
 from .system.errors import RunError, UserError, printable
 from .system.files import write_atomically
 
@@ -38,7 +41,6 @@ def share_or_file(text: str) -> float | Path:
 
 def parse_arguments():
     parser = ArgumentParser(
-        prog="python -m bernoulli_diffusion.prepare",
         description="Turn a table (CSV and its like, .npy, .npz, JSON, ARFF; with pandas Parquet, "
         "Excel, Stata) into a run folder: train.txt and val.txt, and columns.yaml, which says what "
         "was decided about each column. Edit that file and run the command again to decide otherwise.",
@@ -99,7 +101,7 @@ def main() -> None:
         types=parse_types(arguments.types) | dict.fromkeys(arguments.drop, "left out"),
         header=None if arguments.header is None else arguments.header == "yes",
         missing=arguments.missing,
-        command=shlex.join(["python", "-m", "bernoulli_diffusion.prepare", *sys.argv[1:]]),
+        command=shlex.join([*called_as(), *sys.argv[1:]]),
     )
     print(arguments.run_dir)
 
@@ -240,5 +242,10 @@ def to_lines(bits) -> bytes:
     return lines.tobytes()
 
 
+def command() -> int:
+    """The command line: bernoulli-prepare, python -m bernoulli_diffusion.prepare."""
+    return run(main)
+
+
 if __name__ == "__main__":
-    sys.exit(run(main))
+    sys.exit(command())

@@ -95,6 +95,7 @@ class Column:
     rule: str = ""  # "lookup", "a * b", "a + b", "a - b"
     lookup: list[list[str | None]] = field(default_factory=list)  # pairs: source's text, text
     start: int = 0  # of row numbers
+    bins: int = 0  # of numbers that are not each kept: how many were asked for
 
     @property
     def has_bits(self) -> bool:
@@ -191,6 +192,7 @@ def column_of(state: object) -> Column:
             and all(isinstance(s, str) for s in column.sources)
             and all(isinstance(s, str) for s in (column.reason, column.missing_text, column.dtype))
             and isinstance(column.start, int)
+            and isinstance(column.bins, int)
             and (len(column.texts) > 0 or not column.has_bits)
         )
     except TypeError:
@@ -296,9 +298,9 @@ def find(
     is_whole = numbers is not None and all(math.isfinite(x) and x == int(x) for x in numbers[0])
     dates = _as_dates(values) if numbers is None else None
     present = N - num_gaps
-    if wanted is None:
-        wanted, why = _guess(values, numbers, is_whole, dates, present, is_first)
-        column.reason = why
+    guessed, why = _guess(values, numbers, is_whole, dates, present, is_first)
+    wanted = wanted or guessed
+    column.reason = why if wanted == guessed else f"{k:,} different values; asked for"
     if wanted in ("whole number", "number") and numbers is None:
         odd = next(t for t in values.texts if _number(t, ".") is None)
         raise UserError(f"{name}: asked for as a {wanted}, but it holds {odd!r}")
@@ -318,7 +320,6 @@ def find(
     if wanted in ("whole number", "number", "date"):
         x, column.spelling = numbers if wanted != "date" else dates
         _keep_numbers(column, values.texts, np.array(x), counts, bins)
-        column.reason = column.reason or f"{k:,} different values"
     else:
         _keep_levels(column, values, counts, levels, numbers)
     if num_gaps:
@@ -415,7 +416,8 @@ def _keep_numbers(
     if len(different) <= (bins or LEVELS):
         edges = different
     else:
-        edges = _bin_edges(x[order], counts[order], bins or BINS)
+        column.bins = bins or BINS
+        edges = _bin_edges(x[order], counts[order], column.bins)
         column.reason += f"; in {len(edges)} bins"
     code = np.maximum(np.searchsorted(edges, x[order], "right") - 1, 0)
     pools: list[list[str]] = [[] for _ in edges]

@@ -40,7 +40,10 @@ def write(encoding: Encoding, what: str, size: str, command: str, levels: int) -
     ]
     for column in encoding.columns:
         lines.append(f"{_scalar(column.name)}:")
-        lines.append(f"  type: {_with_comment(column.type, column.reason)}")
+        comment = column.reason
+        if column.numbers and column.has_bits and not column.bins:
+            comment += f"; each is kept, {_bits(column)}"
+        lines.append(f"  type: {_with_comment(column.type, comment)}")
         lines += [f"  {line}" for line in _details(column)]
         lines.append("")
     return ("\n".join(lines)).encode()
@@ -51,7 +54,8 @@ def _details(column: Column) -> list[str]:
     if column.type == "determined":
         lines.append(f"from: {_list(column.sources)}")
     elif column.numbers:
-        lines.append(_with_comment(f"bins: {len(column.texts)}", _bits(column)))
+        if column.bins:
+            lines.append(_with_comment(f"bins: {column.bins}", _bits(column)))
     elif column.has_bits:
         levels = [t for texts in column.texts for t in texts]
         order = {"ordered": "from low to high; "}.get(column.type, "")

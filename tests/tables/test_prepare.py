@@ -41,8 +41,20 @@ def test_a_run_folder_is_made(people, tmp_path):
     assert {len(line) for part in lines.values() for line in part} == {length}
     again = prepare(people, tmp_path / "again", "--val", "0.1", "--test", "0.2", "--seed", "3")
     assert again.returncode == 0
-    for name in ("train.txt", "val.txt", "test.txt", "encoding.json"):
+    for name in ("train.txt", "val.txt", "test.txt"):
         assert (tmp_path / "again" / name).read_bytes() == (run_dir / name).read_bytes()
+
+
+def test_running_it_again_changes_nothing(tmp_path):
+    heavy = RANDOM.choice([0, 0, 0, 1], 3000) * RANDOM.normal(size=3000).round(3)
+    (tmp_path / "t.csv").write_text(
+        "x,y\n" + "".join(f"{x},{i % 3}\n" for i, x in enumerate(heavy))
+    )
+    found = []
+    for _ in range(2):
+        assert prepare(tmp_path / "t.csv", tmp_path / "run").returncode == 0
+        found.append([path.read_bytes() for path in sorted((tmp_path / "run").iterdir())])
+    assert found[0] == found[1]
 
 
 def test_an_edited_columns_yaml_is_taken_up(people, tmp_path):
