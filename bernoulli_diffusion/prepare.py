@@ -3,9 +3,6 @@
 from .system import requirements  # noqa: F401  says in one line what is missing
 
 # isort: split
-from .system import requirements  # noqa: F401  says in one line what is missing
-
-# isort: split
 import argparse
 import math
 import shlex
