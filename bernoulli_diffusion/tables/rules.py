@@ -117,9 +117,12 @@ def _formula(name: str, numbers: dict[str, np.ndarray], sources: list[str]):
         for rule, operation in OPERATIONS.items():
             for one, two in ((a, b), (b, a)) if rule == "a - b" and a != b else ((a, b),):
                 p, q = numbers[one], numbers[two]
-                if not (operation(p[few], q[few]) == y[few]).all():
+                with np.errstate(over="ignore", invalid="ignore"):
+                    fits = (operation(p[few], q[few]) == y[few]).all()
+                if not fits:
                     continue
-                z = operation(p, q)
+                with np.errstate(over="ignore", invalid="ignore"):
+                    z = operation(p, q)
                 if (np.isnan(z) == gaps).all() and (z[known] == y[known]).all():
                     return rule, [one, two]
     return None
