@@ -144,7 +144,10 @@ class DataConfig:
         most=1e6,
     )
     shape: list[int] | None = setting(  # noqa: RUF009
-        None, "[rows, columns]: draw each string as an image", least=1, most=100_000
+        None,
+        "[rows, columns], or [rows, columns, 3] of colours: each string is an image",
+        least=1,
+        most=100_000,
     )
 
 
@@ -405,12 +408,21 @@ def _read_into(config: Config, node: yaml.Node | None, reader: _Reader) -> None:
             if len(reader.errors) > errors_before:
                 continue
             problem = _range_error(name, value, known[key].metadata)
-            if key == "shape" and value is not None and len(value) != 2:
-                problem = f"{name}: expected two numbers, [rows, columns], found {len(value)}"
+            if key == "shape" and not problem and value is not None:
+                problem = _shape_error(name, value)
             if problem:
                 reader.fail(value_node, problem)
             else:
                 setattr(section, key, value)
+
+
+def _shape_error(name: str, shape: list[int]) -> str | None:
+    """What is wrong with the shape of an image, or None."""
+    if len(shape) == 3 and shape[2] != 3:
+        return f"{name}: expected 3 colours as the third number, found {shape[2]}"
+    if len(shape) not in (2, 3):
+        return f"{name}: expected [rows, columns] or [rows, columns, 3], found {len(shape)} numbers"
+    return None
 
 
 def _merge(options: dict, more: dict) -> None:

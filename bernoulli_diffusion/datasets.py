@@ -1,4 +1,4 @@
-"""Toy data sets: python -m bernoulli_diffusion.datasets NAME RUN_DIR [options]
+"""Data sets: python -m bernoulli_diffusion.datasets NAME RUN_DIR [options]
 
 Writes RUN_DIR/train.txt and RUN_DIR/val.txt, one string of 0 and 1 a line, or one sample of real
 numbers a line (for model.process: gaussian).
@@ -6,9 +6,10 @@ numbers a line (for model.process: gaussian).
 A data set is a function that returns (train, val), two uint8 arrays of shape (N, L) of which val
 may be empty. Write one below and it is a command: its name is NAME, its docstring the help, and
 its arguments the options, each annotated as Annotated[type, "help"] and with a default (the type is
-int, float, either of them `| None`, or Sequence[int]). The return annotation is what tells a data
-set from a helper: Split, or Images when each row is an n x n picture; for real numbers (float64
-arrays) Numbers or GreyImages.
+int, float, Path, any of them `| None`, Sequence[int], or bool, False by default). The return annotation
+is what tells a data set from a helper: Split, or Images when each row is an n x n picture; for real
+numbers (float64 arrays) Numbers or GreyImages; or Pictures, which has test images and a shape of its own.
+What config.yaml must say of the data is written there, if there is none.
 """
 
 from .system import requirements  # noqa: F401  says in one line what is missing
@@ -22,11 +23,12 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, get_args, get_origin
+from typing import Annotated, NamedTuple, get_args, get_origin
 
 import numpy as np
 from tqdm import tqdm
 
+from .image_files import drawn, read_mnist, read_pictures, thresholded
 from .system.command_line import ArgumentParser, run, tell
 from .system.errors import RunError, UserError, cannot_open, printable
 from .system.files import write_atomically
@@ -36,12 +38,24 @@ Images = Annotated[Split, "each row of L = n * n bits is an n x n image, row by 
 Numbers = Annotated[Split, "each row is a sample of real numbers"]
 GreyImages = Annotated[Split, "each row of n * n whole numbers is an n x n image, row by row"]
 
+
+class Pictures(NamedTuple):
+    """Images of any shape, a row each, as uint8: bits, or numbers from 0 to 255."""
+
+    train: np.ndarray  # (N, L)
+    val: np.ndarray
+    test: np.ndarray  # may be empty
+    shape: list[int]  # [rows, columns] or [rows, columns, 3]
+    are_numbers: bool
+
+
 Seed = Annotated[int, "seed of the random generator; the same seed gives the same files"]
 ValShare = Annotated[float, "share of the strings that goes to val.txt, rounded down"]
 
 MAX_LENGTH = 1_000_000  # bits per string that data.py reads
 MAX_NUMBERS = 10_000  # in a sample that gaussian_data.py reads
 MAX_BITS = 2**28  # per data set: keeps the peak memory below a few GB
+MAX_GREYS = 2**26
 
 
 def heartbeat(
@@ -247,6 +261,89 @@ def grey_digits(num_val: Annotated[int, "digits in val.txt"] = 297, seed: Seed =
     return _random_split(images, len(images) - num_val, num_val, seed)
 
 
+def mnist(
+    from_: Annotated[
+        Path | None, "folder with MNIST's IDX files, .gz or not; else: download"
+    ] = None,
+    grey: Annotated[bool, "numbers from 0 to 255, not bits"] = False,
+    threshold: Annotated[int, "brightness, 1 to 255, from which on a pixel is 1"] = 128,
+    draw: Annotated[bool, "a pixel is 1 with probability brightness / 255, drawn once"] = False,
+    digits: Annotated[Sequence[int], "which digits, such as 3 8 (default: all)"] = (),
+    num_train: Annotated[int | None, "images in train.txt (default: 50,000, or all)"] = None,
+    num_val: Annotated[int | None, "images in val.txt (default: 10,000, or all)"] = None,
+    num_test: Annotated[int | None, "images in test.txt (default: 10,000, or all)"] = None,
+    seed: Seed = 0,
+) -> Pictures:
+    """MNIST: handwritten digits of 28 x 28 pixels, in black and white or in 256 greys.
+
+    val.txt gets the last 10,000 of the 60,000 training images, as is customary, test.txt the test
+    images. A pixel is 1, or large, where the stroke is.
+    """
+    _check_range("threshold", threshold, 1, 255)
+    if grey and draw:
+        raise UserError("--grey keeps numbers and --draw makes bits: leave one of them out")
+    for digit in digits:
+        _check_range("digit", digit, 0, 9)
+    parts = read_mnist(from_, digits, tell)
+    names = ("num-train", num_train), ("num-val", num_val), ("num-test", num_test)
+    for k, (name, count) in enumerate(names):
+        _check_range(name, count, 1 if k == 0 else 0, len(parts[k]))
+        parts[k] = parts[k][:count]
+    shape = list(parts[0].shape[1:])
+    if not grey:
+        rng = _generator(seed)
+        parts = [drawn(part, rng) if draw else thresholded(part, threshold) for part in parts]
+    return _pictures(parts, shape, grey)
+
+
+def images(
+    from_: Annotated[Path | None, "folder of pictures: PNG, PBM, JPEG and their like"] = None,
+    size: Annotated[
+        Sequence[int], "rows and columns to cut and scale to (default: as they are)"
+    ] = (),
+    grey: Annotated[bool, "numbers from 0 to 255, not bits"] = False,
+    colour: Annotated[
+        bool, "red, green and blue of each pixel, 1 or large where it is bright"
+    ] = False,
+    invert: Annotated[bool, "bright pixels are 1 or large, not dark ones"] = False,
+    threshold: Annotated[int, "darkness (of colours: brightness), 1 to 255, of a 1"] = 128,
+    val_share: ValShare = 0.1,
+    seed: Seed = 0,
+) -> Pictures:
+    """The pictures of a folder, in black and white, greys or colours; dark pixels are 1, or large.
+
+    Pictures of another size than --size are cut to its proportions, round their middle, and scaled.
+    """
+    if from_ is None:
+        raise UserError("images needs --from FOLDER, a folder of pictures")
+    _check_range("threshold", threshold, 1, 255)
+    if len(size) > 2:
+        raise UserError(f"--size: expected rows and columns, or one number, found {len(size)}")
+    for side in size:
+        _check_range("size", side, 1, 10_000)
+    pixels = read_pictures(from_, size, colour, lambda paths: tqdm(paths, "pictures", disable=None))
+    if colour == invert:  # of colours the bright is large, of greys the dark
+        pixels = 255 - pixels
+    shape = list(pixels.shape[1:])
+    if not grey:
+        pixels = thresholded(pixels, threshold)
+    train, val = _share_split(pixels, val_share, seed)
+    return _pictures([train, val, val[:0]], shape, grey)
+
+
+def _pictures(parts: list[np.ndarray], shape: list[int], are_numbers: bool) -> Pictures:
+    """parts: train, val and test images, (N, *shape)."""
+    length, most = math.prod(shape), MAX_NUMBERS if are_numbers else MAX_LENGTH
+    if length > most:
+        cells = " x ".join(map(str, shape))
+        raise UserError(f"images of {cells} = {length:,} values are too large: at most {most:,}")
+    if are_numbers and (count := sum(map(len, parts))) * length > MAX_GREYS:
+        raise UserError(
+            f"{count:,} images of {length:,} numbers are more than {MAX_GREYS:,} numbers"
+        )
+    return Pictures(*(part.reshape(len(part), length) for part in parts), shape, are_numbers)
+
+
 def _polar(radius: np.ndarray, angle: np.ndarray) -> np.ndarray:
     """(N, 2) points in the plane."""
     return radius[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)
@@ -355,10 +452,25 @@ def numbers_to_text(samples: np.ndarray) -> bytes:
     return "".join(f"{row}\n" for row in rows).encode()
 
 
-def write_split(folder: Path, train: bytes, val: bytes, force: bool = False) -> None:
+def whole_numbers_to_text(samples: np.ndarray) -> bytes:
+    """(N, D) uint8 -> N lines of numbers between spaces, many times as fast as the above."""
+    words = [str(value) for value in range(256)]
+    rows = (" ".join(map(words.__getitem__, row.tobytes())) for row in samples)
+    return "".join(f"{row}\n" for row in rows).encode()
+
+
+def write_split(
+    folder: Path,
+    train: bytes,
+    val: bytes,
+    force: bool = False,
+    test: bytes = b"",
+    config: str = "",
+) -> None:
     """Write folder/train.txt and folder/val.txt; with no val there will be no val.txt.
 
-    Each file appears complete or not at all. UserError if one is there already, unless force.
+    test: also write test.txt; config: and config.yaml, if there is none. Each file appears complete or
+    not at all. UserError if train.txt or val.txt is there already, unless force.
     """
     _refuse_to_overwrite(folder, force)
     try:
@@ -367,10 +479,14 @@ def write_split(folder: Path, train: bytes, val: bytes, force: bool = False) -> 
             (folder / "val.txt").unlink(missing_ok=True)
     except OSError as error:
         raise cannot_open(folder, error, "RUN_DIR is a folder to write to") from error
-    # val.txt first: a folder in which only half of this was done has no train.txt to train on.
+    # train.txt last: a folder in which only half of this was done has no train.txt to train on.
     try:
+        if test:
+            write_atomically(folder / "test.txt", test)
         if val:
             write_atomically(folder / "val.txt", val)
+        if config and not (folder / "config.yaml").exists():
+            write_atomically(folder / "config.yaml", config.encode())
         write_atomically(folder / "train.txt", train)
     except OSError as error:
         raise RunError(f"{folder}: cannot write: {error.strerror or error}") from error
@@ -383,20 +499,21 @@ def _refuse_to_overwrite(folder: Path, force: bool) -> None:
 
 
 def data_sets() -> list[Callable[..., Split]]:
-    """The functions of this file whose return annotation is one of the four, in their order."""
+    """The functions of this file whose return annotation is one of the five, in their order."""
     return [
         function
         for name, function in globals().items()
         if inspect.isfunction(function)
         and not name.startswith("_")
-        and inspect.signature(function).return_annotation in (Split, Images, Numbers, GreyImages)
+        and inspect.signature(function).return_annotation
+        in (Split, Images, Numbers, GreyImages, Pictures)
     ]
 
 
 def build_parser() -> ArgumentParser:
     """One subcommand per data set; its options are the arguments of the function."""
     parser = ArgumentParser(
-        description="Write a toy data set to RUN_DIR/train.txt and RUN_DIR/val.txt.",
+        description="Write a data set to RUN_DIR/train.txt and RUN_DIR/val.txt.",
         allow_abbrev=False,
     )
     parser.epilog = f"The options of a data set: {parser.prog} NAME --help"
@@ -425,14 +542,19 @@ def build_parser() -> ArgumentParser:
 def _add_option(command: ArgumentParser, name: str, parameter: inspect.Parameter) -> None:
     annotated, text = get_args(parameter.annotation)
     kind = (get_args(annotated) or (annotated,))[0]  # int | None and Sequence[int] are read as int
+    option = "--" + name.rstrip("_").replace("_", "-")  # from_, since from is a word of Python
+    if kind is bool:
+        command.add_argument(option, dest=name, action="store_true", help=text)
+        return
     several = {"nargs": "+", "action": "extend"} if get_origin(annotated) is Sequence else {}
     if parameter.default not in (None, ()):
         text += f" (default: {parameter.default})"
     command.add_argument(
-        "--" + name.replace("_", "-"),
+        option,
+        dest=name,
         type=kind,
         default=argparse.SUPPRESS,  # an option not given is not passed on: the function knows
-        metavar=kind.__name__.upper(),
+        metavar="FOLDER" if kind is Path else kind.__name__.upper(),
         help=text.replace("%", "%%"),
         **several,
     )
@@ -444,28 +566,50 @@ def main() -> None:
     _refuse_to_overwrite(folder, force)  # before the work, which may take minutes
     names = inspect.signature(function).parameters
     options = {name: value for name, value in vars(arguments).items() if name in names}
-    train, val = function(**options)
+    made = function(**options)
     returned = inspect.signature(function).return_annotation
-    are_numbers = returned in (Numbers, GreyImages)
-    write = numbers_to_text if are_numbers else to_text
-    write_split(folder, write(train), write(val), force)
+    are_numbers = made.are_numbers if returned is Pictures else returned in (Numbers, GreyImages)
+    test = made.test if returned is Pictures else made[0][:0]
+    train, val = made[:2]
+    shape = made.shape if returned is Pictures else None
+    if returned in (Images, GreyImages):
+        shape = [math.isqrt(train.shape[1])] * 2
+    settings = {}  # that the data need
+    if are_numbers:
+        settings["model.process"] = "gaussian"
+    if shape:
+        settings["data.shape"] = shape
+    if are_numbers and shape:  # whole numbers have no density
+        settings["data.dequantize"] = 1
+    write = to_text
+    if are_numbers:
+        write = whole_numbers_to_text if train.dtype == np.uint8 else numbers_to_text
+    has_config = (folder / "config.yaml").exists()
+    write_split(folder, write(train), write(val), force, write(test), config_text(settings))
 
     length = train.shape[1]
-    val_count = f"{len(val):,} in val.txt" if len(val) else "none held out, so no val.txt"
+    counts = [f"{len(train):,} in train.txt"]
+    counts.append(f"{len(val):,} in val.txt" if len(val) else "none held out, so no val.txt")
+    counts += [f"{len(test):,} in test.txt"] if len(test) else []
     what = f"samples of {length:,} numbers" if are_numbers else f"strings of {length:,} bits"
-    notes = [f"{what}: {len(train):,} in train.txt, {val_count}"]
-    if are_numbers:
-        notes.append("`model.process: gaussian` in config.yaml says that these are numbers")
-    if returned == GreyImages:
-        notes.append("`data.dequantize: 1` makes a density of whole numbers")
-    if returned in (Images, GreyImages):
-        side = math.isqrt(length)
-        notes.append(f"`data.shape: [{side}, {side}]` in config.yaml draws samples as images")
-    if not (folder / "config.yaml").exists():
+    notes = [f"{what}: {', '.join(counts)}"]
+    if settings:
+        said = ", ".join(f"{name}: {value}" for name, value in settings.items())
+        notes.append(f"config.yaml {'should say' if has_config else 'says'} {said}")
+    if not has_config:
         notes.append(f"next: python train.py {shlex.quote(str(folder))}")
     for note in notes:
         tell(printable(note))
     print(printable(folder))
+
+
+def config_text(settings: dict) -> str:
+    """A config.yaml of these settings, {"section.key": value}, or nothing."""
+    lines = []
+    for section in ("model", "data"):
+        keys = [f"  {k.split('.')[1]}: {v}" for k, v in settings.items() if k.startswith(section)]
+        lines += [f"{section}:", *keys] if keys else []
+    return "".join(f"{line}\n" for line in lines)
 
 
 def command() -> int:

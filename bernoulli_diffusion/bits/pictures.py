@@ -4,6 +4,7 @@ Importing it takes half a second, which is matplotlib's; so the face of bits imp
 """
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -67,18 +68,19 @@ def _bits(strings_per_frame: list[list[str]]) -> np.ndarray:
 
 
 def surprise_map(
-    bits: np.ndarray, p: np.ndarray, total: int, shape: tuple[int, int] | None = None
+    bits: np.ndarray, p: np.ndarray, total: int, shape: Sequence[int] | None = None
 ) -> Figure:
     """How surprising each bit is given the others of its string, -log2 p bits, as a heat map.
 
     bits: (N, L) of 0 and 1; p: (N, L) leave-one-out probabilities of their values; total: strings
-    in the file, of which N are shown; shape: (rows, columns) draws each string as an image, None as
-    a row. A dot marks a 1. The colour scale ends at 10 bits, one in a thousand.
+    in the file, of which N are shown; shape: (rows, columns) draws each string as an image, the
+    colours of a pixel beside each other, None as a row. A dot marks a 1. The colour scale ends at
+    10 bits, one in a thousand.
     """
     N, L = bits.shape
     surprise = -np.log2(np.clip(p, 2.0**-10, 1))
     as_image = shape is not None and min(shape) > 1
-    rows, columns = shape if as_image else (1, L)
+    rows, columns = (shape[0], L // shape[0]) if as_image else (1, L)
     across = math.ceil(math.sqrt(N)) if as_image else 1
     down = math.ceil(N / across)
     cell = min(0.24, 12 / (across * (columns + 1)))  # inches

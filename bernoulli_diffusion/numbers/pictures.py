@@ -221,7 +221,9 @@ def _levels(x: np.ndarray, data: np.ndarray) -> np.ndarray:
 
 
 def _tiles(levels: np.ndarray, shape) -> np.ndarray:
-    """Images (N, rows * columns) side by side in a square, with white lines between them."""
+    """Images (N, D) side by side in a square, with white lines between them: (H, W), or (H, W, 3)."""
+    if len(shape) == 3:
+        return np.stack([1 - _tiles(1 - levels[:, c::3], shape[:2]) for c in range(3)], axis=-1)
     rows, columns = shape
     across = int(np.ceil(np.sqrt(len(levels))))
     down = -(-len(levels) // across)

@@ -5,6 +5,7 @@ No function here draws random numbers or changes a global setting.
 
 import math
 import os
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import imageio.v3 as iio
@@ -53,18 +54,23 @@ def sample_frames(
     samples: np.ndarray,
     labels: list[str],
     title: str,
-    shape: tuple[int, int] | None = None,
+    shape: Sequence[int] | None = None,
     caption: str = "black is 1",
     unit: str = "string",
+    levels: tuple[int, int] = (ZERO, ONE),
 ) -> np.ndarray:
     """Frames of generated strings, one for each step of their evolution: 1 is black, 0 is white.
 
     samples: (F, N, L) of 0 to 1, N strings at each of F steps; labels: F names of the steps, such
     as "epoch 40"; shape: (rows, columns) with rows * columns = L draws each string as an image,
-    None as a row of cells. Of many strings the first are shown, and the frames say so, with unit for
-    what one is called.
-    Returns (min(F, MAX_FRAMES), H, W) grey levels, uint8.
+    (rows, columns, 3) one in colour, 1 bright, None as a row of cells; levels: the greys of 0 and 1. Of
+    many strings the first are shown, and the frames say so, with unit for what one is called.
+    Returns (min(F, MAX_FRAMES), H, W) grey levels, uint8, or (.., H, W, 3) colours.
     """
+    if shape is not None and len(shape) == 3:
+        drawn = (samples[:, :, colour::3] for colour in range(3))
+        how = shape[:2], "in colour", unit, (0, 255)
+        return np.stack([sample_frames(one, labels, title, *how) for one in drawn], axis=-1)
     steps = evenly_spaced(len(samples))
     _, N, L = samples.shape
     # A single line of cells, or an image wider than a screen, is better drawn as rows.
@@ -82,7 +88,7 @@ def sample_frames(
     )
     frames[:, :top] = headers
     for frame, step in zip(frames, steps, strict=True):
-        strings_drawn = _draw_strings(samples[step, : grid.count], grid)
+        strings_drawn = _draw_strings(samples[step, : grid.count], grid, levels)
         frame[top : top + grid.height, left : left + grid.width] = strings_drawn
     return frames
 
@@ -135,14 +141,14 @@ def _largest_cells(
     return merit(across)[0], across
 
 
-def _draw_strings(samples: np.ndarray, grid: Grid) -> np.ndarray:
+def _draw_strings(samples: np.ndarray, grid: Grid, levels: tuple[int, int]) -> np.ndarray:
     """samples (n, L), uint8 of 0 and 1 or floats from 0 to 1 -> picture (grid.height, grid.width)."""
-    n, L = samples.shape
+    (n, L), (zero, one) = samples.shape, levels
     cells = np.full((grid.down * grid.across, grid.rows * grid.columns), BACKGROUND, np.uint8)
     if samples.dtype == np.uint8:
-        cells[:n, :L] = np.where(samples, np.uint8(ONE), np.uint8(ZERO))
+        cells[:n, :L] = np.where(samples, np.uint8(one), np.uint8(zero))
     else:
-        cells[:n, :L] = np.round(ZERO + (ONE - ZERO) * samples)
+        cells[:n, :L] = np.round(zero + (one - zero) * samples)
     # (down, rows, across, columns): the pixels in reading order
     cells = cells.reshape(grid.down, grid.across, grid.rows, grid.columns).swapaxes(1, 2)
     cells = cells.repeat(grid.cell_height, axis=1).repeat(grid.cell_width, axis=3)

@@ -9,6 +9,7 @@ import ast
 import base64
 import html
 import json
+import math
 import shlex
 import struct
 import zlib
@@ -137,8 +138,24 @@ def picture_file(path: Path, alt: str) -> str:
 def strings_picture(strings: list[str], shape: list[int] | None) -> np.ndarray:
     """Strings of 0 and 1 as (H, W, 3) cells: images of that shape, or else a line each."""
     bits = np.array([[c == "1" for c in s] for s in strings[:MAX_SHOWN]], np.int8)  # (N, L)
+    if is_image(shape, bits.shape[1]) and len(shape) == 3:
+        colours = [_sheet(bits[:, colour::3], shape[:2]) for colour in range(3)]
+        bright = [np.array([0, 255, gap], np.uint8) for gap in GAP]
+        return np.stack(
+            [levels[sheet] for levels, sheet in zip(bright, colours, strict=True)], axis=-1
+        )
+    return np.array([ZERO, ONE, GAP], np.uint8)[_sheet(bits, shape)]
+
+
+def is_image(shape: list[int] | None, length: int) -> bool:
+    """Whether strings of so many bits are drawn as images of this shape."""
+    return bool(shape) and min(shape) > 1 and math.prod(shape) == length
+
+
+def _sheet(bits: np.ndarray, shape: list[int] | None) -> np.ndarray:
+    """(N, L) bits side by side on one sheet, (H, W): 0 and 1, and -1 between them."""
     N, L = bits.shape
-    if shape and min(shape) > 1 and shape[0] * shape[1] == L:
+    if is_image(shape, L):
         rows, columns = shape
         across = int(np.ceil(np.sqrt(N * (rows + 1) / (columns + 1))))
     else:
@@ -151,8 +168,7 @@ def strings_picture(strings: list[str], shape: list[int] | None) -> np.ndarray:
     sheet[:N, :rows, :columns] = padded.reshape(N, rows, columns)
     _, height, width = sheet.shape
     sheet = sheet.reshape(down, across, height, width).swapaxes(1, 2)
-    sheet = sheet.reshape(down * height, across * width)[: down * height - gap]
-    return np.array([ZERO, ONE, GAP], np.uint8)[sheet]
+    return sheet.reshape(down * height, across * width)[: down * height - gap]
 
 
 def bits_chart(bits) -> str:
@@ -241,6 +257,7 @@ def _samples_section(results: dict, folder: Path, shape: list[int] | None) -> st
     if is_real(results):
         return picture_file(folder / "samples.png", "samples beside data")
     parts = []
+    legend = "in colour" if shape and len(shape) == 3 else "black is 1"
     examples = results["examples_per_epoch"]
     source = "val.txt" if results["has_val"] else "train.txt"
     for strings, caption in (
@@ -250,7 +267,7 @@ def _samples_section(results: dict, folder: Path, shape: list[int] | None) -> st
         if not strings:
             parts.append(f'<p class="muted">No {caption} yet.</p>')
             continue
-        parts.append(cells(strings_picture(strings, shape), f"{caption}; black is 1", side=480))
+        parts.append(cells(strings_picture(strings, shape), f"{caption}; {legend}", side=480))
     return "\n".join(parts)
 
 
@@ -290,7 +307,8 @@ def _statistics_section(results: dict, folder: Path, shape: list[int] | None) ->
         )
     parts.append("</table></div>")
     parts.append("<h3>Single bits</h3>")
-    if shape and min(shape) > 1 and shape[0] * shape[1] == L:
+    if is_image(shape, L):
+        shape = shape[0], L // shape[0]  # the colours of a pixel beside each other
         difference = heat_map(bits.z.reshape(shape), 4)
         parts.append(
             _triple(

@@ -1,6 +1,7 @@
 """A run folder: train.txt, val.txt, config.yaml and perhaps reverse_model.py, read and checked."""
 
 import copy
+import math
 import re
 import shlex
 from collections.abc import Callable
@@ -80,12 +81,13 @@ def read_run_folder(
 
     def is_other_shape(config: Config) -> bool:
         shape = config.data.shape
-        return bool(shape) and shape[0] * shape[1] != train.length
+        return bool(shape) and math.prod(shape) != train.length
 
     if is_other_shape(config):
-        rows, columns = config.data.shape
+        sides = " x ".join(map(str, config.data.shape))
         raise UserError(
-            f"{source_of_settings(is_other_shape)}: data.shape: {rows} x {columns} = {rows * columns},"
+            f"{source_of_settings(is_other_shape)}: data.shape: {sides} ="
+            f" {math.prod(config.data.shape)},"
             f" but the {kind.SAMPLES} of train.txt have {train.length} {kind.UNITS}"
         )
     notes = [] if has_val else _misnamed_val(path)
