@@ -6,10 +6,11 @@ numbers a line (for model.process: gaussian).
 A data set is a function that returns (train, val), two uint8 arrays of shape (N, L) of which val
 may be empty. Write one below and it is a command: its name is NAME, its docstring the help, and
 its arguments the options, each annotated as Annotated[type, "help"] and with a default (the type is
-int, float, Path, any of them `| None`, Sequence[int], or bool, False by default). The return annotation
-is what tells a data set from a helper: Split, or Images when each row is an n x n picture; for real
-numbers (float64 arrays) Numbers or GreyImages; or Pictures, which has test images and a shape of its own.
-What config.yaml must say of the data is written there, if there is none.
+int, float, Path, any of them `| None`, Sequence[int], or bool, False by default; a Literal of texts
+without a default stands before RUN_DIR). The return annotation is what tells a data set from a helper:
+Split, or Images when each row is an n x n picture; for real numbers (float64 arrays) Numbers or
+GreyImages; or Pictures, which has test images and a shape of its own. What config.yaml must say of the
+data is written there, if there is none.
 """
 
 from .system import requirements  # noqa: F401  says in one line what is missing
@@ -23,11 +24,12 @@ import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, NamedTuple, get_args, get_origin
+from typing import Annotated, Literal, NamedTuple, get_args, get_origin
 
 import numpy as np
 from tqdm import tqdm
 
+from . import planar as planar_densities
 from .image_files import drawn, read_mnist, read_pictures, thresholded
 from .system.command_line import ArgumentParser, run, tell
 from .system.errors import RunError, UserError, cannot_open, printable
@@ -192,6 +194,24 @@ def digits(
     rank = _generator(seed).permutation(len(distinct))[index.ravel()]  # equal strings, equal rank
     in_val = rank < np.sort(rank)[num_val]
     return strings[~in_val], strings[in_val]
+
+
+def planar(
+    name: Annotated[Literal[tuple(planar_densities.DENSITIES)], "the density"],
+    num_train: Annotated[int, "strings in train.txt"] = 200_000,
+    num_val: Annotated[int, "strings in val.txt"] = 5_000,
+    seed: Seed = 0,
+) -> Split:
+    """Points of a density in the plane: 32 bits, two coordinates of 16 bits in Gray code.
+
+    A test set is the val.txt of another seed. bernoulli_diffusion/planar.py turns strings into points.
+    """
+    _check_range("num-train", num_train, 1)
+    _check_range("num-val", num_val, 0)
+    _check_size(num_train + num_val, 32)
+    draw, _ = planar_densities.DENSITIES[name]
+    points = draw(num_train + num_val, _generator(seed))
+    return _in_order(planar_densities.to_strings(points, name), num_train)
 
 
 NumTrain = Annotated[int, "samples in train.txt"]
@@ -528,11 +548,18 @@ def build_parser() -> ArgumentParser:
             allow_abbrev=False,
         )
         command.set_defaults(function=function)
+        parameters = inspect.signature(function).parameters
+        for name in [name for name, p in parameters.items() if p.default is p.empty]:
+            choices, text = get_args(parameters[name].annotation)
+            names = get_args(choices)
+            text = f"{text}: {', '.join(names)}"
+            command.add_argument(name, metavar=name.upper(), choices=names, help=text)
         command.add_argument(
             "run_dir", metavar="RUN_DIR", type=Path, help="folder to write to, made if missing"
         )
-        for name, parameter in inspect.signature(function).parameters.items():
-            _add_option(command, name, parameter)
+        for name, parameter in parameters.items():
+            if parameter.default is not parameter.empty:
+                _add_option(command, name, parameter)
         command.add_argument(
             "--force", action="store_true", help="replace train.txt and val.txt if they are there"
         )

@@ -11,7 +11,7 @@ from typing import Annotated
 import numpy as np
 import pytest
 
-from bernoulli_diffusion import datasets
+from bernoulli_diffusion import datasets, planar
 from bernoulli_diffusion.system.errors import UserError
 
 ROOT = Path(__file__).parent.parent
@@ -218,6 +218,49 @@ def test_ising_fills_every_block_of_chains():
 
 
 # --- Digits
+
+
+@pytest.mark.parametrize("name", planar.DENSITIES)
+def test_planar_strings_are_the_points(name):
+    """There and back to half a cell; and the density has its shape: mean, spread and correlation."""
+    draw, end = planar.DENSITIES[name]
+    points = draw(20_000, np.random.default_rng(1))
+    strings = planar.to_strings(points, name)
+    assert strings.shape == (20_000, 32)
+    assert np.abs(planar.to_points(strings, name) - points).max() <= 0.5001 * end / 2**15
+    reference = PLANAR_MOMENTS[name]
+    moments = [*points.mean(axis=0), *points.std(axis=0), np.corrcoef(points.T)[0, 1]]
+    assert moments == pytest.approx(reference, abs=0.06)
+
+
+# Mean of x and y, their standard deviations and correlation, from a million points of the papers' code.
+PLANAR_MOMENTS = {
+    "2spirals": [0.0, 0.0, 1.613, 1.584, 0.232],
+    "8gaussians": [-0.002, 0.0, 2.033, 2.031, 0.001],
+    "circles": [0.0, 0.0, 1.694, 1.694, 0.0],
+    "moons": [0.0, 0.3, 1.743, 1.008, -0.44],
+    "pinwheel": [0.003, -0.002, 1.483, 1.483, 0.0],
+    "swissroll": [0.4, 0.044, 1.34, 1.404, 0.091],
+    "checkerboard": [0.001, 0.006, 2.309, 2.309, 0.187],
+}
+
+
+def test_gray_code_of_neighbours_differs_in_one_bit():
+    cell = planar.DENSITIES["moons"][1] / 2**15
+    x = (np.arange(-40, 40) + 0.5) * cell
+    strings = planar.to_strings(np.stack([x, 0 * x], axis=1), "moons")
+    assert (np.diff(strings.astype(int), axis=0) != 0).sum(axis=1).tolist() == [1] * 79
+
+
+def test_planar_takes_its_name_before_the_folder(tmp_path, capsys):
+    assert command(["planar", "moon", str(tmp_path / "x")]) == 2
+    assert "invalid choice: 'moon'" in capsys.readouterr().err
+    options = ["--num-train", "50", "--num-val", "7"]
+    assert command(["planar", "moons", str(tmp_path / "x"), *options]) == 0
+    lines = (tmp_path / "x" / "train.txt").read_text().split()
+    assert len(lines) == 50
+    assert {len(line) for line in lines} == {32}
+    assert len((tmp_path / "x" / "val.txt").read_text().split()) == 7
 
 
 def test_digits():

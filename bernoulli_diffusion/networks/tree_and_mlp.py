@@ -10,6 +10,7 @@ Helps where the base alone is good and not all: the start is better than the end
 Cost: one call of the base beside the MLP's training step; its gradient is not needed.
 """
 
+import torch
 from torch import Tensor, nn
 
 from bernoulli_diffusion import reverse_model
@@ -30,16 +31,23 @@ class ReverseModel(nn.Module):
         **options,
     ):
         super().__init__()
+        self.T = T
         if base not in BASES:
             raise ValueError(f"base: expected one of {', '.join(BASES)}, found {base!r}")
         self.base = BASES[base].ReverseModel(sequence_length, T, **(base_options or {}))
         self.base.requires_grad_(False)
         self.mlp = reverse_model.ReverseModel(sequence_length, T, **options)
+        # what the MLP says of each bit before it is trained: the base says that already
+        self.register_buffer("known", torch.zeros(sequence_length))
 
     def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
         """x_t: (B, L) float 0/1; t: (B,) int in 1..T. Returns (B, L) log-odds that x_0 is 1."""
-        return self.base(x_t, t) + self.mlp(x_t, t)
+        return self.base(x_t, t) + self.mlp(x_t, t) - self.known
 
     def prepare(self, x_0: Tensor) -> None:
-        """Fit the base to x_0, (n, L) float 0/1."""
+        """Fit the base to x_0, (n, L) float 0/1, and let the MLP look at it."""
         self.base.prepare(x_0)
+        if hasattr(self.mlp, "prepare"):
+            self.mlp.prepare(x_0)
+            with torch.no_grad():
+                self.known.copy_(self.mlp(x_0[:1], torch.full((1,), self.T))[0])
