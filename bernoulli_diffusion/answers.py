@@ -35,7 +35,7 @@ def samples(
     seed: int = 0,
     steps: int | None = None,
     batch_size: int | None = None,
-    is_deterministic: bool = False,
+    sampler: str | None = None,
     device: torch.device | str = "cpu",
     processes: Processes = ALONE,
 ) -> Iterator[bytes]:
@@ -51,7 +51,7 @@ def samples(
             steps,
             batch_size,
             device,
-            is_deterministic=is_deterministic,
+            sampler=sampler,
         )
         return b"".join(kind.to_text(diffusion.process.as_written(batch)) for batch in batches)
 

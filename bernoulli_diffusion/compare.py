@@ -9,28 +9,22 @@ from .system import requirements  # noqa: F401  says in one line what is missing
 # isort: split
 import dataclasses
 import difflib
-import html
+import io
 import itertools
 import math
 import os
 import shutil
 import sys
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import quote
 
 from . import config as config_module
-from .results.page import (
-    DAMAGED,
-    duration,
-    fill,
-    network_name,
-    read_results,
-    read_text,
-    samples_in_short,
-    uri,
-    what_lines_are,
-)
+from .results import record
+from .results.pages import duration, network_name, read_text, rendered, uri
+from .results.record import Results, Shown
 from .results.verdict import best_bounds, curve, findings
 from .system.command_line import ArgumentParser, output_file, run
 from .system.errors import UserError, printable
@@ -57,10 +51,9 @@ class Run(NamedTuple):
     bound: float  # the best one on val (on train without val.txt), bits
     error: float  # its standard error
     gap: float  # to the bound on train at the same epoch; NaN without val.txt
-    samples: str  # how the last ones compare with the data: shares in percent, or a distance
-    shares: tuple[float, float, float]  # of the last samples, in train, in val, in neither; NaN
+    measured: list[Shown]  # of the last samples
     samples_per_second: float  # NaN if it was not measured
-    results: dict
+    results: Results
 
     @property
     def name(self) -> str:
@@ -69,16 +62,13 @@ class Run(NamedTuple):
         return f"{path.parent.parent.name}/{path.name}"
 
 
-# How --sort orders; the smallest first.
+# How --sort orders, the smallest first; besides, by each measure of samples, the better first.
 SORT_KEYS = {
     "bound": lambda r: r.bound,
     "gap": lambda r: r.gap,
     "epochs": lambda r: r.epochs,
     "time": lambda r: r.seconds,
     "parameters": lambda r: r.parameters,
-    "train": lambda r: -r.shares[0],
-    "val": lambda r: -r.shares[1],
-    "neither": lambda r: r.shares[2],
     "speed": lambda r: -r.samples_per_second,
     "network": lambda r: r.network.lower(),
     "folder": lambda r: str(r.folder),
@@ -112,48 +102,31 @@ def _is_results(folder: Path) -> bool:
 
 def read_run(folder: Path) -> Run:
     """Raises UserError if the folder is not that of a run with at least one validation."""
-    results = read_results(folder)
-    try:
-        found = _read_run(folder, results)
-        findings(results)
-    except DAMAGED as error:
-        reason = f"{type(error).__name__}: {error}"
-        raise UserError(f"{folder / 'results.json'}: not the results of a run: {reason}") from None
-    if found is None:
-        status = str(results.get("status"))
-        raise UserError(f"{folder}: no validation yet (status: {status})")
-    return found
-
-
-def _read_run(folder: Path, results: dict) -> Run | None:
+    results = record.read(folder)
     bounds = best_bounds(results)
     if bounds is None:
-        return None
-    data, has_val = results["data"], results["has_val"]
-    best, train = bounds["val" if has_val else "train"], bounds["train"]
-    val = f"{data['val']['lines']:,} in val.txt" if has_val else "no val.txt"
-    shares = results.get("proportions", {k: [math.nan] for k in ("train", "val", "other")})
-    numbers = [*best, *train, *results["seconds"]]
-    numbers += [n for name in bounds for point in curve(results, name) for n in point]
-    if not all(map(math.isfinite, numbers)):
-        raise ValueError("a number is not finite")
+        raise UserError(f"{folder}: no validation yet (status: {printable(results.status)})")
+    if not record.is_finite(results):
+        raise UserError(f"{folder / record.FILE_NAME}: a number is not finite")
+    data = results.data
+    best, train = bounds[results.judged_by], bounds["train"]
+    val = f"{data.val.lines:,} in val.txt" if data.val else "no val.txt"
     return Run(
         folder=folder,
         network=printable(network_name(read_text(folder / "reverse_model.py"))),
-        parameters=int(results["num_parameters"]),
-        source_sha256=printable(results["reverse_model_sha256"]),
-        data=tuple(str(data[name] and data[name]["sha256"]) for name in ("train", "val")),
-        data_text=(f"{data['train']['lines']:,} {what_lines_are(results)} in train.txt, {val}"),
+        parameters=results.num_parameters,
+        source_sha256=printable(results.reverse_model_sha256),
+        data=(data.train.sha256, data.val and data.val.sha256),
+        data_text=printable(f"{data.train.lines:,} {results.what_lines_are} in train.txt, {val}"),
         settings=_settings(folder),
-        epochs=results["validated_epochs"][-1] + 0,
-        status=printable(results["status"]),
-        seconds=float(results["seconds"][-1]),
+        epochs=results.validated_epochs[-1],
+        status=printable(results.status),
+        seconds=results.seconds[-1],
         bound=best.bits,
         error=best.error,
-        gap=best.bits - train.bits if has_val else math.nan,
-        samples=samples_in_short(results)[0].removesuffix("%"),
-        shares=tuple(float(shares[k][-1]) for k in ("train", "val", "other")),
-        samples_per_second=float(results.get("samples_per_second") or math.nan),
+        gap=best.bits - train.bits if data.val else math.nan,
+        measured=results.last_in_short(),
+        samples_per_second=results.samples_per_second or math.nan,
         results=results,
     )
 
@@ -196,11 +169,32 @@ def _plain(value) -> str:
     return "null" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
+def sort_key(name: str, runs: list[Run]) -> Callable[[Run], float]:
+    """What --sort name orders by: one of SORT_KEYS, or a measure's short name. Raises UserError."""
+    measures = {m.short.replace(" ", "-"): m for r in runs for m in r.results.measures if m.short}
+    if name not in SORT_KEYS and name not in measures:
+        known = [*SORT_KEYS, *measures]
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
+        raise UserError(f"--sort {printable(name)}: no such key; {hint}")
+    if name in SORT_KEYS:
+        return SORT_KEYS[name]
+
+    def last(run: Run) -> float:
+        measure = run.results.measure(measures[name].name)
+        if measure is None:
+            return math.nan
+        return -measure.values[-1] if measure.better == "higher" else measure.values[-1]
+
+    return last
+
+
 def group(runs: list[Run], sort: str) -> list[list[Run]]:
     """Runs on the same data together, in the order of the key; those without a value come last."""
+    key = sort_key(sort, runs)
 
     def order(r: Run):
-        value = SORT_KEYS[sort](r)
+        value = key(r)
         return value != value, value, r.bound  # NaN is not equal to itself
 
     groups: dict[tuple, list[Run]] = {}
@@ -220,22 +214,23 @@ def marks(runs: list[Run]) -> list[str]:
 
 # ---------------------------------------------------------------------------------------- as text
 
-SHARES = "train/val/neither"
-HEADER = "", "bound", "gap", SHARES, "epochs", "time", "params", "samples/s"
+
+def header(runs: list[Run]) -> tuple[str, ...]:
+    """The names of the columns, for runs on the same data: of their measures, all that any has."""
+    return "", "bound", "gap", *_measured(runs), "epochs", "time", "params", "samples/s"
 
 
-def _header(runs: list[Run]) -> tuple[str, ...]:
-    """HEADER for runs on the same data: real numbers have a distance in place of shares."""
-    real = math.isnan(runs[0].shares[0])
-    return tuple("distance" if real and name == SHARES else name for name in HEADER)
+def _measured(runs: list[Run]) -> list[str]:
+    return list(dict.fromkeys(shown.title for r in runs for shown in r.measured))
 
 
-def row(run: Run) -> tuple[str, ...]:
-    """The cells below HEADER, without the first one."""
+def row(run: Run, runs: list[Run]) -> tuple[str, ...]:
+    """The cells below the header, without the first one."""
+    measured = {shown.title: shown.value.removesuffix("%") for shown in run.measured}
     return (
         f"{run.bound:.3f} ± {run.error:.3f}",
         "" if math.isnan(run.gap) else f"{run.gap:.3f}",
-        run.samples,
+        *(measured.get(title, "") for title in _measured(runs)),
         f"{run.epochs:,}",
         duration(run.seconds),
         short(run.parameters),
@@ -265,10 +260,10 @@ def text(groups: list[list[Run]], unreadable: list[str], width: int) -> str:
     parts, number = [], 0
     for runs in groups:
         parts.append(f"{runs[0].data_text}; the bound is the best on {_judged_by(runs[0])}")
-        rows, legend = [_header(runs)], []
+        rows, legend = [header(runs)], []
         for one, mark, told in zip(runs, marks(runs), differences(runs), strict=True):
             number += 1
-            rows.append((f"{mark}{number}", *row(one)))
+            rows.append((f"{mark}{number}", *row(one, runs)))
             legend += _legend(number, one, told, width)
         parts += ["", *table(rows), "", *legend, ""]
     if any(len(runs) > 1 for runs in groups):
@@ -290,92 +285,58 @@ def _legend(number: int, run: Run, told: str, width: int) -> list[str]:
 
 
 def _judged_by(run: Run) -> str:
-    return "val" if run.results["has_val"] else "train"
+    return run.results.judged_by
 
 
 # ---------------------------------------------------------------------------------------- as a page
 
 
-def page(groups: list[list[Run]], unreadable: list[str], base: Path) -> str:
+def page(groups: list[list[Run]], unreadable: list[str], base: Path) -> bytes:
     """The same as HTML, with a picture of the curves. base: the folder in which the page will lie."""
-    parts, number = [], 0
-    wide = '<div class="wide"><table class="words">'
+    shown, number = [], 0
     for runs in groups:
         names = [f"{number + k}" for k in range(1, len(runs) + 1)]
-        parts.append(f"<section><h2>{html.escape(runs[0].data_text)}</h2>")
-        parts.append(f"{wide}<tr>")
-        parts += [f'<th class="number">{name}</th>' for name in _header(runs)]
-        parts.append("<th>verdict</th></tr>")
-        for one, name, mark in zip(runs, names, marks(runs), strict=True):
-            cells = "".join(
-                f'<td class="number">{html.escape(cell)}</td>'
-                for cell in (f"{mark} {name}".strip(), *row(one))
+        rows = [
+            {
+                "number": name,
+                "is_best": mark == "*",
+                "cells": (f"{mark} {name}".strip(), *row(one, runs)),
+                "claim": findings(one.results)[0].claim,
+                "name": one.name,
+                "link": _link(one, base),
+                "status": one.status,
+                "network": f"{one.network} ({one.parameters:,} parameters, {one.source_sha256[:8]})",
+                "differs": told,
+            }
+            for one, name, mark, told in zip(
+                runs, names, marks(runs), differences(runs), strict=True
             )
-            claim = html.escape(findings(one.results)[0].claim)
-            best = ' class="best"' if mark == "*" else ""
-            parts.append(f"<tr{best}>{cells}<td>{claim}</td></tr>")
-        parts.append("</table></div>")
-        parts.append(_curves_figure(runs, names))
-        parts.append(wide)
-        parts.append(
-            "<tr><th></th><th>folder</th><th>network</th><th>settings that differ</th></tr>"
-        )
-        for one, name, told in zip(runs, names, differences(runs), strict=True):
-            network = f"{one.network} ({one.parameters:,} parameters, {one.source_sha256[:8]})"
-            parts.append(
-                f'<tr><td class="number">{name}</td><td class="break">{_link(one, base)}<br>'
-                f'<span class="muted">{html.escape(one.status)}</span></td>'
-                f"<td>{html.escape(network)}</td><td>{html.escape(told)}</td></tr>"
-            )
-        parts.append("</table></div></section>")
+        ]
+        group = {"data": runs[0].data_text, "header": header(runs), "runs": rows}
+        shown.append(group | {"curves": uri(curves_picture(runs, names), "png")})
         number += len(runs)
-    left_out = "".join(f"<li>{html.escape(reason)}</li>" for reason in unreadable)
-    return fill(
-        "compare_template.html",
-        title=f"{number} run{'s' if number != 1 else ''} compared",
-        legend=html.escape(LEGEND),
-        groups="\n".join(parts),
-        unreadable=f"<h2>Left out</h2><ul>{left_out}</ul>" if unreadable else "",
-        footer=(
-            "bound: the best on val (on train without val.txt), ± standard error; gap: how much lower"
-            " the one on train is; shares of the last samples in percent (of real numbers, their energy"
-            " distance to the data); time with validations."
-        ),
-    )
+    title = f"{number} run{'s' if number != 1 else ''} compared"
+    return rendered("compare.html", title=title, legend=LEGEND, groups=shown, unreadable=unreadable)
 
 
 def _link(run: Run, base: Path) -> str:
-    """The run's name, leading to its report.html if there is one."""
-    name, target = html.escape(run.name), run.folder / "report.html"
+    """Where the run's report.html lies; "" if there is none."""
+    target = run.folder / "report.html"
     if not target.is_file():
-        return name
+        return ""
     where = Path(os.path.relpath(target.resolve(), base.resolve())).as_posix()
     # "./" so that no name is taken for a scheme such as javascript:
-    return f'<a href="{html.escape("./" + _percent_encoded(where))}">{name}</a>'
-
-
-def _percent_encoded(path: str) -> str:
-    from urllib.parse import quote
-
-    return quote(path, errors="surrogateescape")
-
-
-def _curves_figure(runs: list[Run], names: list[str]) -> str:
-    source = uri(curves_picture(runs, names), "png")
-    image = f'<img class="picture" alt="validation curves" src="{source}">'
-    return f'<figure class="wide curves">{image}</figure>'
+    return "./" + quote(where, errors="surrogateescape")
 
 
 def curves_picture(runs: list[Run], names: list[str]) -> bytes:
     """A PNG: the bounds by which runs are judged, against epochs and against seconds."""
-    import io
-
     from .results import plots  # importing matplotlib takes half a second
 
     lines = []
     for one, name in zip(runs, names, strict=True):
         points = curve(one.results, _judged_by(one))
-        seconds = one.results["seconds"][-len(points) :]
+        seconds = one.results.seconds[-len(points) :]
         lines.append((f"{name}  {one.name}", points, seconds))
     buffer = io.BytesIO()
     figure = plots.comparison(lines, f"bound on {_judged_by(runs[0])}, bits per string")
@@ -453,7 +414,8 @@ def parse_arguments():
         "--sort",
         default="bound",
         metavar="KEY",
-        help=f"order of the rows: {', '.join(SORT_KEYS)}; default: bound",
+        help=f"order of the rows: {', '.join(SORT_KEYS)}, or a measure of samples such as train, val,"
+        " neither or pairs; default: bound",
     )
     parser.add_argument(
         "--html", type=output_file, metavar="FILE", help="also write a page with curves"
@@ -477,10 +439,6 @@ def parse_arguments():
         parser.error("--diff A B goes alone")
     if not (arguments.diff or arguments.paths):
         parser.error("expected a run folder, such as runs/heartbeat_len_20_per_5")
-    if arguments.sort not in SORT_KEYS:
-        near = difflib.get_close_matches(arguments.sort, SORT_KEYS, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(SORT_KEYS)}"
-        parser.error(f"--sort {arguments.sort}: no such key; {hint}")
     return arguments
 
 
@@ -508,8 +466,7 @@ def main() -> None:
         names = [str(k) for k in range(1, len(groups[0]) + 1)]
         write_atomically(arguments.picture, curves_picture(groups[0], names))
     if arguments.html:
-        result = page(groups, unreadable, arguments.html.parent)
-        write_atomically(arguments.html, result.encode("utf-8", "replace"))
+        write_atomically(arguments.html, page(groups, unreadable, arguments.html.parent))
 
 
 def command() -> int:

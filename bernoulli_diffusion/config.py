@@ -16,6 +16,7 @@ from pathlib import Path
 
 import yaml
 
+from .schedule import SCHEDULES
 from .system.errors import UserError, cannot_open, printable
 
 MAX_CONFIG_BYTES = 100_000
@@ -49,16 +50,16 @@ class ModelConfig:
     )
     schedule: str = setting(
         "harmonic",
-        "gaussian: beta_t is 1 / (T - t + 1) (harmonic), or linear, or from a squared cosine",
-        choices=("harmonic", "linear", "cosine"),
+        "how data are lost: beta_t is 1 / (T - t + 1) (harmonic), or linear, or from a squared cosine",
+        choices=tuple(SCHEDULES),
     )
     beta_min: float = setting(
         1e-4,
-        "gaussian: the first beta of linear, the least first one of harmonic",
+        "the first beta of linear; gaussian: also the least first one of harmonic",
         above=0,
         most=0.5,
     )
-    beta_max: float = setting(0.02, "gaussian: the last beta of linear", above=0, most=0.5)
+    beta_max: float = setting(0.02, "the last beta of linear", above=0, most=0.5)
     variance: str = setting(
         "beta",
         "gaussian: of a reverse step: beta, that of the posterior, or learned",

@@ -14,20 +14,6 @@ def stratified(count: int, device: torch.device | str = "cpu") -> Tensor:
     return (torch.randperm(count, device=device) + torch.rand(count, device=device)) / count
 
 
-def times_from_uniform(u: Tensor, T: int) -> tuple[Tensor, Tensor]:
-    """t = ceil(T u^2) and its probability P(t) = sqrt(t/T) - sqrt((t-1)/T).
-
-    The terms of the bound grow towards t = 0, where bits are decided. Times drawn more often there,
-    and weighted by 1/P(t), have several times less variance than uniform times while a network
-    learns (docs/mathematics.md, section 8, has a table).
-    u: any shape, in [0, 1]. Returns t (int64 in 1..T) and P(t), of u's shape.
-    """
-    t = torch.ceil(T * u.square()).clamp(1, T)
-    # sqrt(t/T) - sqrt((t-1)/T) without the difference of two close numbers
-    probability = 1 / (T**0.5 * (t.sqrt() + (t - 1).sqrt()))
-    return t.long(), probability
-
-
 class Diffusion:
     """A forward process and the network that runs it backwards.
 

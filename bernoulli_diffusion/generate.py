@@ -72,9 +72,18 @@ def parse_arguments():
         "else step by step",
     )
     parser.add_argument(
+        "--sampler",
+        metavar="NAME",
+        help="ancestral (step by step), thinned (the same law, faster for short strings), balanced (a"
+        " grid of large steps of bits) or deterministic (DDIM, for real numbers). Default: thinned or"
+        " ancestral, whichever is faster; with --steps, balanced, or ancestral for real numbers",
+    )
+    parser.add_argument(
         "--deterministic",
-        action="store_true",
-        help="of real numbers: no noise on the way (DDIM); goes well with --steps",
+        action="store_const",
+        dest="sampler",
+        const="deterministic",
+        help="the same as --sampler deterministic",
     )
     parser.add_argument(
         "--batch-size",
@@ -176,8 +185,8 @@ def parse_arguments():
     for option in ("mean", "particles", "independent"):
         if getattr(arguments, option) and not asked:
             parser.error(f"--{option} goes with --given, --given-file, --fill or --denoise")
-    if asked and arguments.deterministic:
-        parser.error("--deterministic draws samples without conditions; leave it out")
+    if asked and arguments.sampler:
+        parser.error("--sampler draws samples without conditions; leave it out")
     if asked and arguments.gif:
         parser.error("--gif shows samples without conditions; leave it out")
     if arguments.particles and arguments.particles > 1 << 20:
@@ -232,6 +241,7 @@ def _generate(arguments, group) -> None:
         device=device,
     )
     how = {"seed": arguments.seed, "steps": arguments.steps, "batch_size": arguments.batch_size}
+    check_sampler(kind, diffusion, arguments.sampler, arguments.steps)
     if encoding and group.is_first:
         texts = answering.records(
             encoding,
@@ -246,7 +256,7 @@ def _generate(arguments, group) -> None:
             **how,
         )
     elif patterns is None and not encoding:
-        how |= {"is_deterministic": arguments.deterministic, "device": device}
+        how |= {"sampler": arguments.sampler, "device": device}
         texts = answers.samples(kind, diffusion, length, arguments.N, processes=group, **how)
     elif group.is_first:
         how |= {"mean": arguments.mean, "particles": arguments.particles}
@@ -283,8 +293,22 @@ def _generate(arguments, group) -> None:
             seed=arguments.seed,
             device=device,
             steps=arguments.steps,
-            is_deterministic=arguments.deterministic,
+            sampler=arguments.sampler,
         )
+
+
+def check_sampler(kind, diffusion, name: str | None, steps: int | None) -> None:
+    """Raises UserError unless there is a sampler of that name, and it suits the model and steps."""
+    from .sampling import SAMPLERS, samplers_for
+    from .system.errors import UserError, printable
+
+    if name is None or name in samplers_for(diffusion, steps):
+        return
+    if name in samplers_for(diffusion):
+        raise UserError(f"--sampler {name}: makes all T steps; leave out --steps {steps}")
+    problem = f"not for models of {kind.NAME}" if name in SAMPLERS else "no such sampler"
+    cure = f"choose one of {', '.join(samplers_for(diffusion, steps))}"
+    raise UserError(f"--sampler {printable(name)}: {problem}; {cure}")
 
 
 def command() -> int:

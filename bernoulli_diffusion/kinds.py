@@ -19,6 +19,7 @@ from torch import Tensor
 from . import bits, numbers
 from .config import Config
 from .noise import Noise
+from .results.record import Measure, Results
 from .system.errors import UserError
 
 
@@ -171,19 +172,22 @@ class Measures(Protocol):
     """How samples compare with the data: made once a run, asked at every validation."""
 
     baselines: dict  # bits a sample without a network, by name; None where there is none
-    about_data: dict  # more for `data` in results.json
+    facts: dict  # more about the data, numbers by name
 
     def __init__(self, train, val, config: Config, shown):
         """shown: samples of val (of train without val.txt) that generated ones are compared with."""
 
-    def empty(self) -> dict:
-        """The lists in results.json to which every validation adds what `of` says."""
+    def described(self) -> list[Measure]:
+        """What is measured, without values."""
 
-    def of(self, samples) -> dict:
-        """What is measured of samples."""
+    def of(self, samples) -> dict[str, float]:
+        """The values of these measures, by name."""
 
-    def last(self, samples) -> dict:
-        """What results.json says of the last validation alone."""
+    def statistics(self, samples) -> dict | None:
+        """More about the last samples, for Kind's part of report.html."""
+
+    def data_examples(self) -> list:
+        """What samples are shown beside, as `examples` has it."""
 
     def examples(self, samples, count: int) -> list:
         """The first samples, as results.json keeps them."""
@@ -191,16 +195,8 @@ class Measures(Protocol):
     def is_example(self, example) -> bool:
         """Whether that is one of these: a checkpoint may come from anybody."""
 
-    def in_short(self, results: dict) -> str:
-        """The latest measures, for the progress bar."""
-
     def data_in_short(self) -> str:
         """What there is to say of train.txt beside its size."""
-
-    def baselines_in_short(self) -> str: ...
-
-    def outcome(self, results: dict) -> list[str]:
-        """Lines for the end of a run."""
 
 
 class Kind(Protocol):
@@ -213,6 +209,8 @@ class Kind(Protocol):
     NETWORK: Path | None  # the file with its ReverseModel; None: the package's reverse_model.py
     OPTIONS: frozenset  # options of the commands that not every kind answers, without dashes
     NOISE_OPTION: str  # the one among them that says how noisy the strings of --denoise are
+
+    REPORT: str  # the template of report.html: templates/report.html with this kind's part
 
     # --- what a run is made from
 
@@ -276,25 +274,21 @@ class Kind(Protocol):
     def most_drawn(self, length: int) -> int:
         """Samples of L values that a picture shows: their states are all in memory at once."""
 
-    def draw_progress(self, results: dict, config: Config, train: Samples, folder: Path) -> None:
-        """The curves of results.json, and the samples through training."""
-
-    def draw_frame(self, results: dict, config: Config, train: Samples) -> np.ndarray:
-        """(H, W) or (H, W, 3) uint8: the samples of the last validation."""
+    def training_frames(
+        self, examples: list[list], epochs: list[float], config: Config, train: Samples
+    ) -> np.ndarray:
+        """(F, H, W) or (F, H, W, 3) uint8: samples (as Measures.examples) of some validations."""
 
     def draw_model(
         self, diffusion, config: Config, train: Samples, seed: int, folder: Path, poll
     ) -> None:
         """reverse_process.gif, samples from noise to data, and what goes with it."""
 
+    def report(self, results: Results, folder: Path, shape: list[int] | None) -> dict:
+        """What that template needs for this kind's part; shape: data.shape."""
+
     def draw_trajectory(self, diffusion, noise: Noise, config: Config, path: Path, **how):
         """A GIF of samples on their way from noise. how: as in sampling.trajectory."""
-
-    def write_report(self, results: dict, config: Config, folder: Path) -> None:
-        """report.html: the run on one page."""
-
-    def data_warnings(self, measures: Measures, train_txt: Path, val_lines: int) -> list[str]:
-        """Things about the data that change how the results are to be read."""
 
 
 KINDS: dict[str, Kind] = {"bernoulli": bits, "gaussian": numbers}

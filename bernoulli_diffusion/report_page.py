@@ -1,15 +1,9 @@
 """Make a run's report.html again: python -m bernoulli_diffusion.report_page RESULTS_DIR..."""
 
-from .system import requirements  # noqa: F401  says in one line what is missing
-
-# isort: split
 import sys
 from pathlib import Path
 
-from .config import load_config
-from .results.page import DAMAGED, FILE_NAME, read_results, write
 from .system.command_line import ArgumentParser, run
-from .system.errors import UserError
 
 
 def main() -> None:
@@ -17,16 +11,23 @@ def main() -> None:
         description="Make report.html in results folders again, from results.json and the pictures."
     )
     parser.add_argument("folders", nargs="+", metavar="RESULTS_DIR", type=Path)
-    for folder in parser.parse_args().folders:
-        results = read_results(folder)
+    arguments = parser.parse_args()
+    from .config import load_config  # torch takes a second to import
+    from .kinds import kind_of
+    from .results import page, record
+    from .system.errors import UserError
+
+    for folder in arguments.folders:
+        results = record.read(folder)
+        config = load_config(folder / "config.yaml")
         try:
-            write(results, folder, load_config(folder / "config.yaml").data.shape)
-        except DAMAGED as error:
+            page.write(results, kind_of(config), folder, config.data.shape)
+        except (ValueError, KeyError, TypeError, IndexError) as error:
             reason = f"{type(error).__name__}: {error}"
             raise UserError(
-                f"{folder / 'results.json'}: not the results of a run: {reason}"
+                f"{folder / record.FILE_NAME}: not the results of a run: {reason}"
             ) from None
-        print(folder / FILE_NAME)
+        print(folder / page.FILE_NAME)
 
 
 def command() -> int:

@@ -1,4 +1,4 @@
-"""Samplers: from noise to samples. A new sampler is a new function here.
+"""Samplers: from noise to samples. A new sampler is a function here and a line in SAMPLERS.
 
 Each draws its random numbers from a Noise (noise.py), so a sample is a function of its seed and its
 number alone, whatever the batch.
@@ -6,6 +6,7 @@ number alone, whatever the batch.
 
 import itertools
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -156,7 +157,7 @@ class ProposalTimes:
 
 @torch.inference_mode()
 def thinned(
-    diffusion: Diffusion, noise: Noise, shown: tuple[int, ...] = (0,), poll=lambda: None
+    diffusion: Diffusion, noise: Noise, times: tuple[int, ...] = (0,), poll=lambda: None
 ) -> Iterator[tuple[int, Tensor]]:
     """Exactly the law of ancestral over all T steps, with far fewer network calls when L is small.
 
@@ -164,14 +165,14 @@ def thinned(
     needs the network only at the times at which one of its bits has a proposal, and accepts it with
     probability f / b_t (thinning, as for point processes: Lewis & Shedler 1979). Each row advances
     at its own pace, and between its proposals it does not change.
-    Yields (t, x_t) for the times in shown, falling and ending with 0, all at the end. poll is called
-    at every step.
+    Yields (t, x_t) for the times, falling and ending with 0, all at the end. poll is called at every
+    step.
     """
     flips = diffusion.process.flips
     proposals = ProposalTimes(flips.max_flip_probability())
     device, (B, L) = noise.rows.device, (len(noise.rows), noise.length)
-    shown_times = torch.tensor(shown, device=device)
-    states = torch.empty(len(shown), B, L, device=device)
+    shown_times = torch.tensor(times, device=device)
+    states = torch.empty(len(times), B, L, device=device)
     index = torch.arange(B, device=device)  # the rows that are under way
     x = diffusion.process.sample_prior(noise.uniform(0))
     top = torch.full((B, L), diffusion.T, device=device)
@@ -181,7 +182,7 @@ def thinned(
     while len(index):
         poll()
         t = when.amax(dim=1)  # (B,) no bit of the row changes before it comes down to t
-        if len(shown) > 1:
+        if len(times) > 1:
             row, frame = ((t[:, None] <= shown_times) & (shown_times < last[:, None])).nonzero().T
             states[frame, index[row]] = x[row]
         logits = diffusion.reverse_model(x, t)
@@ -199,7 +200,42 @@ def thinned(
             states[-1, index[~active]] = x[~active]
             x, when, last, index = x[active], when[active], last[active], index[active]
             noise = noise.select(active)
-    yield from zip(shown, states, strict=True)
+    yield from zip(times, states, strict=True)
+
+
+class Sampler(NamedTuple):
+    """A way from noise to samples: walk(diffusion, noise, times) yields (t, x_t) down the times."""
+
+    walk: Callable[..., Iterator[tuple[int, Tensor]]]
+    needs: str = ""  # the optional member of the process (kinds.Process) that it cannot do without
+    is_exact: bool = (
+        False  # always by all T steps; then times are only those at which x_t is asked for
+    )
+
+
+SAMPLERS = {
+    "ancestral": Sampler(ancestral),
+    "thinned": Sampler(thinned, needs="flips", is_exact=True),
+    "balanced": Sampler(balanced, needs="flips"),
+    "deterministic": Sampler(deterministic, needs="deterministic_step"),
+}
+
+
+def samplers_for(diffusion: Diffusion, steps: int | None = None) -> list[str]:
+    """The names of those that suit the process; with steps, of those that can walk a grid."""
+    return [
+        name
+        for name, sampler in SAMPLERS.items()
+        if (not sampler.needs or getattr(diffusion.process, sampler.needs) is not None)
+        and not (sampler.is_exact and steps and steps < diffusion.T)
+    ]
+
+
+def default_sampler(diffusion: Diffusion, length: int, steps: int | None = None) -> str:
+    """The model's exact law by whichever is faster; on a grid of fewer steps, the best for those."""
+    if steps is None or steps >= diffusion.T:
+        return "thinned" if is_thinning_faster(diffusion, length) else "ancestral"
+    return "ancestral" if diffusion.process.flips is None else "balanced"
 
 
 def is_thinning_faster(diffusion: Diffusion, length: int) -> bool:
@@ -217,26 +253,19 @@ def walk(
     steps: int | None = None,
     shown: tuple[int, ...] = (0,),
     poll=lambda: None,
-    is_deterministic: bool = False,
+    sampler: str | None = None,
 ) -> Iterator[tuple[int, Tensor]]:
     """From noise to samples: yields (t, x_t) at those times of shown that the sampler visits.
 
-    steps=None draws from the model's exact law, by whichever sampler is faster; steps=K makes K
-    network calls, on a grid. shown: falling times that end with 0. poll is called at every step.
-    is_deterministic: by `deterministic`, for processes of real numbers.
+    steps=None makes all T steps; steps=K makes K network calls, on a grid. sampler: a name in
+    SAMPLERS; by default as default_sampler says. shown: falling times that end with 0. poll is
+    called at every step.
     """
-    exact = steps is None or steps >= diffusion.T
-    if exact and is_thinning_faster(diffusion, noise.length):
-        yield from thinned(diffusion, noise, shown, poll)
+    chosen = SAMPLERS[sampler or default_sampler(diffusion, noise.length, steps)]
+    if chosen.is_exact:
+        yield from chosen.walk(diffusion, noise, shown, poll)
         return
-    times = all_times(diffusion.T) if exact else grid_times(diffusion.T, steps)
-    if is_deterministic:
-        visited = deterministic(diffusion, noise, times)
-    elif exact or diffusion.process.flips is None:
-        visited = ancestral(diffusion, noise, times)
-    else:
-        visited = balanced(diffusion, noise, times)
-    for t, x_t in visited:
+    for t, x_t in chosen.walk(diffusion, noise, grid_times(diffusion.T, steps or diffusion.T)):
         poll()
         if t in shown:
             yield t, x_t
@@ -251,16 +280,16 @@ def sample(
     batch_size: int = 1024,
     device: torch.device | str = "cpu",
     poll=lambda: None,
-    is_deterministic: bool = False,
+    sampler: str | None = None,
 ) -> Iterator[Tensor]:
     """Samples number rows.start .. rows.stop - 1 of this seed, in batches of (B, L) float bits.
 
-    steps, poll, is_deterministic: as in walk.
+    steps, poll, sampler: as in walk.
     """
     for first in range(rows.start, rows.stop, batch_size):
         numbers = torch.arange(first, min(first + batch_size, rows.stop), device=device)
         noise = Noise(seed, numbers, length)
-        for _, x_0 in walk(diffusion, noise, steps, (0,), poll, is_deterministic):
+        for _, x_0 in walk(diffusion, noise, steps, (0,), poll, sampler):
             yield x_0
 
 
@@ -270,17 +299,17 @@ def trajectory(
     steps: int | None = None,
     frames: int = 60,
     poll=lambda: None,
-    is_deterministic: bool = False,
+    sampler: str | None = None,
     most: int | None = None,
 ) -> tuple[list[int], np.ndarray]:
     """The same walk, for a picture: the times shown and the states (F, B, L) at them, as data.
 
     All visited times if steps is given, else `frames` of them, dense near 0; of these `most`, evenly
-    spaced, if that is given. steps, poll, is_deterministic: as in walk.
+    spaced, if that is given. steps, poll, sampler: as in walk.
     """
     shown = tuple(grid_times(diffusion.T, min(steps or frames, diffusion.T)))
     if most and len(shown) > most:
         shown = tuple(shown[k] for k in np.linspace(0, len(shown) - 1, most).round().astype(int))
-    visited = walk(diffusion, noise, steps, shown, poll, is_deterministic)
+    visited = walk(diffusion, noise, steps, shown, poll, sampler)
     times, states = zip(*visited, strict=True)
     return list(times), diffusion.process.to_data(torch.stack(states))

@@ -30,9 +30,24 @@ def index(x: Tensor) -> Tensor:
 # --- The forward process, from its definition: keep with 1 - beta_t, else redraw fairly
 
 
-def betas(T: int) -> list[float]:
-    """beta_0 .. beta_T, the paper's schedule; there is no step 0."""
-    return [0.0] + [1 / (T - t + 1) for t in range(1, T + 1)]
+def betas(T: int | list[float]) -> list[float]:
+    """beta_0 .. beta_T, the paper's schedule; there is no step 0. A list in place of T is it itself."""
+    return T if isinstance(T, list) else [0.0] + [1 / (T - t + 1) for t in range(1, T + 1)]
+
+
+def cosine_betas(T: int) -> list[float]:
+    """Another schedule: alpha_t is a squared cosine (Nichol & Dhariwal 2021, eq. 17), 0 at the end."""
+    f = [math.cos((t / T + 0.008) / 1.008 * math.pi / 2) ** 2 for t in range(T)] + [0.0]
+    return [0.0] + [1 - f[t] / f[t - 1] for t in range(1, T + 1)]
+
+
+def linear_betas(T: int, first: float, last: float) -> list[float]:
+    """alpha_t from steps that grow evenly, shifted and stretched to end at 0."""
+    kept = [1.0]
+    for t in range(T):
+        kept.append(kept[-1] * (1 - first - (last - first) * t / (T - 1)))
+    alpha = [(a - kept[-1]) / (1 - kept[-1]) for a in kept]
+    return [0.0] + [1 - alpha[t] / alpha[t - 1] for t in range(1, T + 1)]
 
 
 def alphas(T: int) -> Tensor:
@@ -90,10 +105,12 @@ class TableModel(nn.Module):
     logits: (T + 1, 2^L, L), float32.
     """
 
-    def __init__(self, logits: Tensor):
+    def __init__(self, logits: Tensor, chain: list[float] | None = None):
+        """chain: the betas of the forward process; by default the paper's."""
         super().__init__()
         self.logits = nn.Parameter(logits.float())
         self.T, self.L = len(logits) - 1, logits.shape[2]
+        self.chain = chain or self.T
         self.rows_seen = 0
 
     def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
@@ -104,16 +121,18 @@ class TableModel(nn.Module):
         return self.logits[t, index(x_t)]
 
 
-def random_model(L: int, T: int, seed: int, scale: float = 1.5) -> TableModel:
+def random_model(
+    L: int, T: int, seed: int, scale: float = 1.5, chain: list[float] | None = None
+) -> TableModel:
     """A network that says something arbitrary everywhere: normal log-odds of this scale."""
     generator = torch.Generator().manual_seed(seed)
-    return TableModel(scale * torch.randn(T + 1, 2**L, L, generator=generator))
+    return TableModel(scale * torch.randn(T + 1, 2**L, L, generator=generator), chain)
 
 
 def reverse_kernel(model: TableModel, t: int, r: int) -> Tensor:
     """p(x_r | x_t), (2^L, 2^L): bits move independently, each with its own flip probability."""
     x = states(model.L)
-    f = flip_probability(x, model.logits[t].detach(), model.T, t, r)  # (x_t, L)
+    f = flip_probability(x, model.logits[t].detach(), model.chain, t, r)  # (x_t, L)
     moved = x[:, None, :] != x[None, :, :]  # (x_t, x_r, L)
     return torch.where(moved, f[:, None, :], 1 - f[:, None, :]).prod(dim=2)
 
@@ -141,10 +160,10 @@ def bound_terms(model: TableModel) -> Tensor:
     """
     terms = []
     for t in range(1, model.T + 1):
-        q = posterior(model.L, model.T, t - 1, t)
+        q = posterior(model.L, model.chain, t - 1, t)
         p = reverse_kernel(model, t, t - 1)[None]
         divergence = (torch.xlogy(q, q) - torch.xlogy(q, p)).sum(dim=2)  # (x_0, x_t)
-        terms.append((forward_kernel(model.L, model.T, 0, t) * divergence).sum(dim=1))
+        terms.append((forward_kernel(model.L, model.chain, 0, t) * divergence).sum(dim=1))
     return torch.stack(terms) / math.log(2)
 
 

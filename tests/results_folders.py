@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 from bernoulli_diffusion.config import Config, apply_overrides, to_yaml
+from bernoulli_diffusion.results.record import Results, from_text
 
 SOURCE = '''"""A file."""
 
@@ -67,6 +68,11 @@ def made_up(
         "device": "cpu",
         "versions": {"bernoulli_diffusion": "1.0.0"},
     } | changes
+
+
+def record_of(plain: dict) -> Results:
+    """What is read from such a results.json."""
+    return from_text(json.dumps(plain))
 
 
 def made_up_real(val: list[float], **changes) -> dict:

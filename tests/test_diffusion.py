@@ -10,7 +10,7 @@ import torch
 
 from bernoulli_diffusion.bits.process import BernoulliDiffusionProcess
 from bernoulli_diffusion.datasets import heartbeat
-from bernoulli_diffusion.diffusion import Diffusion, stratified, times_from_uniform
+from bernoulli_diffusion.diffusion import Diffusion, stratified
 
 SIZES = [(3, 4), (6, 30)]  # (L, T)
 Z_LIMIT = 4.5  # two-sided 7e-6; seeds are fixed, so a failure is a change of the code, not bad luck
@@ -25,7 +25,7 @@ def zero_model(L: int, T: int) -> exact.TableModel:
 
 
 def middle_of(t: torch.Tensor, T: int) -> torch.Tensor:
-    """A u that times_from_uniform turns into t."""
+    """A u that the process turns into t."""
     return ((t - 0.5) / T).sqrt()
 
 
@@ -141,16 +141,16 @@ def test_times_have_the_probability_that_they_are_weighted_with(T):
     t = torch.arange(1, T + 1)
     end = (t.double() / T).sqrt()
     length = end.diff(prepend=torch.zeros(1, dtype=torch.float64))
-    got, probability = times_from_uniform(middle_of(t.double(), T), T)
+    got, probability = BernoulliDiffusionProcess(T).times(middle_of(t.double(), T))
     assert got.equal(t)
     torch.testing.assert_close(probability, length, rtol=1e-9, atol=0)
     assert probability.sum().item() == pytest.approx(1, abs=1e-12)
     # the ends of the intervals, in float64
     step = 1e-4 * length
-    assert times_from_uniform(end - step, T)[0].equal(t)
-    assert times_from_uniform((end + step)[:-1], T)[0].equal(t[1:])
+    assert BernoulliDiffusionProcess(T).times(end - step)[0].equal(t)
+    assert BernoulliDiffusionProcess(T).times((end + step)[:-1])[0].equal(t[1:])
     # and in float32, as it is used
-    got, probability = times_from_uniform(middle_of(t, T), T)
+    got, probability = BernoulliDiffusionProcess(T).times(middle_of(t, T))
     assert probability.dtype == torch.float32
     if T <= 1000:
         assert got.equal(t)
@@ -160,14 +160,14 @@ def test_times_have_the_probability_that_they_are_weighted_with(T):
 @pytest.mark.parametrize("T", [1, 4, 1000])
 def test_times_at_the_ends_of_the_unit_interval(T):
     u = torch.tensor([0.0, 1e-30, 1 - 2**-24, 1.0])  # float32 rounds strata up to 1 now and then
-    t, probability = times_from_uniform(u, T)
+    t, probability = BernoulliDiffusionProcess(T).times(u)
     assert t.tolist() == [1, 1, T, T]
     assert t.dtype == torch.int64
     assert probability[0].item() == pytest.approx(1 / math.sqrt(T))
 
 
 def test_times_keep_their_shape():
-    t, probability = times_from_uniform(torch.rand(3, 5), 10)
+    t, probability = BernoulliDiffusionProcess(10).times(torch.rand(3, 5))
     assert t.shape == probability.shape == (3, 5)
 
 
@@ -364,7 +364,7 @@ def test_one_t_estimate_varies_less_than_with_uniform_times(limit):
     process, ideal = BernoulliDiffusionProcess(T), exact.IdealModel(Heartbeat.data, T)
     mean, square = Heartbeat().moments(process, lambda x_t, t: ideal(x_t, t).clamp(-limit, limit))
     t = torch.arange(1, T + 1)
-    _, probability = times_from_uniform(middle_of(t, T), T)
+    _, probability = BernoulliDiffusionProcess(T).times(middle_of(t, T))
     ours = (square / probability).sum() - mean.sum() ** 2
     uniform = (square * T).sum() - mean.sum() ** 2
     assert ours < uniform / 4

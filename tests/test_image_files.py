@@ -12,13 +12,12 @@ import pytest
 from PIL import Image
 
 from bernoulli_diffusion import datasets, image_files
-from bernoulli_diffusion.bits.pictures import surprise_map
+from bernoulli_diffusion.bits.pictures import strings_picture, surprise_map
 from bernoulli_diffusion.config import load_config
 from bernoulli_diffusion.image_files import drawn, read_mnist, read_pictures, thresholded
 from bernoulli_diffusion.numbers.pictures import sample_frames as number_frames
 from bernoulli_diffusion.numbers.pictures import samples_beside_data
 from bernoulli_diffusion.results.frames import sample_frames
-from bernoulli_diffusion.results.page import strings_picture
 from bernoulli_diffusion.system.errors import UserError
 
 TOP = Path(__file__).parent.parent

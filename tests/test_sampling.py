@@ -12,14 +12,17 @@ from bernoulli_diffusion.bits.process import BernoulliDiffusionProcess
 from bernoulli_diffusion.diffusion import Diffusion
 from bernoulli_diffusion.noise import Noise
 from bernoulli_diffusion.sampling import (
+    SAMPLERS,
     ProposalTimes,
     all_times,
     ancestral,
     balanced,
+    default_sampler,
     draw_together,
     grid_times,
     is_thinning_faster,
     sample,
+    samplers_for,
     thinned,
     trajectory,
     walk,
@@ -332,6 +335,20 @@ def test_thinning_is_chosen_where_it_saves_calls():
     assert last(walk(build(2, 300), small)).equal(last(thinned(build(2, 300), small)))
     small = noise(3, 300)
     assert last(walk(build(3, 4), small)).equal(last(ancestral(build(3, 4), small)))
+
+
+def test_samplers_by_name():
+    bits, one, steps = build(3, 300), noise(3, 50), 20
+    assert samplers_for(bits) == ["ancestral", "thinned", "balanced"]
+    assert samplers_for(bits, steps) == ["ancestral", "balanced"]
+    for name in samplers_for(bits):
+        times = (0,) if SAMPLERS[name].is_exact else all_times(300)
+        expected = last(SAMPLERS[name].walk(bits, one, times))
+        assert last(walk(bits, one, sampler=name)).equal(expected)
+    expected = last(ancestral(bits, one, grid_times(300, steps)))
+    assert last(walk(bits, one, steps, sampler="ancestral")).equal(expected)
+    assert default_sampler(bits, 3) == "thinned"
+    assert default_sampler(bits, 3, steps) == "balanced"
 
 
 # --- What a sample depends on

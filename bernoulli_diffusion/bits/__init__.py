@@ -7,7 +7,7 @@ import torch
 
 from ..config import Config
 from ..noise import Noise
-from ..results import page
+from ..results.record import Results
 from ..system.errors import UserError
 from .data import Batches, BitStrings, parse_pattern, read_bit_strings, read_patterns, to_text
 from .measures import Measures, baseline_bits
@@ -20,15 +20,30 @@ SAMPLES, UNITS = "strings", "bits"
 NEEDED = "one string of 0 and 1 a line"
 NETWORK = None  # the package's reverse_model.py
 OPTIONS = frozenset({"flip-probability", "exact", "explain", "heatmap"})
+REPORT = "bits_report.html"
 NOISE_OPTION = "flip-probability"
 PICTURE_SAMPLES = 36
+LEAST_LOST, LEAST_SIGNAL = (
+    1e-9,
+    1e-30,
+)  # in the first step, and before the last: float32 needs as much
 
 
 def check_config(config: Config, source: str) -> None:
     """Raises UserError for settings that only real numbers have; source names the file."""
+    alpha = new_process(config, None, "cpu").alpha
+    if (
+        not (alpha.diff() < 0).all()
+        or 1 - alpha[1] < LEAST_LOST
+        or alpha[-2:-1].sum() < LEAST_SIGNAL
+    ):
+        raise UserError(
+            f"{source}: model.schedule: {config.model.schedule} with this model.T, beta_min and beta_max"
+            " leaves steps in which nothing is lost, or nothing is left to lose; take a larger beta_min,"
+            " or a smaller beta_max or T"
+        )
     default = Config()
     for section, key in (
-        ("model", "schedule"),
         ("model", "variance"),
         ("training", "loss"),
         ("data", "dequantize"),
@@ -53,14 +68,16 @@ def read(path: Path, config: Config, like: BitStrings | None = None) -> BitStrin
 
 
 def new_process(config: Config, train: BitStrings, device) -> BernoulliDiffusionProcess:
-    return BernoulliDiffusionProcess(config.model.T, device)
+    model = config.model
+    schedule = {"schedule": model.schedule, "beta_min": model.beta_min, "beta_max": model.beta_max}
+    return BernoulliDiffusionProcess(model.T, device, **schedule)
 
 
 def saved_process(config: Config, state: dict, length: int, device) -> BernoulliDiffusionProcess:
     """The process of a checkpoint. Raises ValueError if state is not that of one."""
     if state:
         raise ValueError("process_state is not that of bits")
-    return BernoulliDiffusionProcess(config.model.T, device)
+    return new_process(config, None, device)
 
 
 def read_evaluated(path: Path, process: BernoulliDiffusionProcess, config: Config) -> BitStrings:
@@ -93,16 +110,10 @@ def most_drawn(length: int) -> int:
     return PICTURE_SAMPLES
 
 
-def draw_progress(results: dict, config: Config, train: BitStrings, folder: Path) -> None:
+def training_frames(examples: list, epochs: list, config: Config, train: BitStrings) -> np.ndarray:
     from . import pictures  # here, because importing matplotlib takes half a second
 
-    pictures.draw_progress(results, config, train, folder)
-
-
-def draw_frame(results: dict, config: Config, train: BitStrings) -> np.ndarray:
-    from . import pictures
-
-    return pictures.draw_frame(results, config, train)
+    return pictures.training_frames(examples, epochs, config, train)
 
 
 def draw_model(diffusion, config: Config, train: BitStrings, seed: int, folder: Path, poll) -> None:
@@ -117,18 +128,10 @@ def draw_trajectory(diffusion, noise: Noise, config: Config, path: Path, **how) 
     pictures.draw_trajectory(diffusion, noise, config, path, **how)
 
 
-def write_report(results: dict, config: Config, folder: Path) -> None:
-    page.write(results, folder, config.data.shape)
+def report(results: Results, folder: Path, shape: list[int] | None) -> dict:
+    from . import pictures
 
-
-def data_warnings(measures: Measures, train_txt: Path, val_lines: int) -> list[str]:
-    """Things about the data that change how the results are to be read."""
-    if not measures.val_lines_in_train:
-        return []
-    return [
-        f"{train_txt.with_name('val.txt')}: {measures.val_lines_in_train:,} of its {val_lines:,} lines"
-        " also stand in train.txt; generated copies of them count as train"
-    ]
+    return pictures.report(results, shape)
 
 
 # ------------------------------------------------------------------------------- questions

@@ -10,75 +10,81 @@ from typing import NamedTuple
 import numpy as np
 
 from ..config import Config
+from ..results.record import Measure
 from .data import BitStrings, Membership, count_distinct
 
+PAIR_STRINGS = 4096  # on either side, whose pairs are compared
+PAIR_BITS = 2000  # of a string: a product of matrices of this size takes a fraction of a second
 COUNTED_BYTES = 1 << 24  # of packed strings; more would take long to count the distinct ones among
 MAX_BITS = 64  # whose pairs are counted; 2,016 pairs are as many as a picture can show
 MAX_STRINGS = 1 << 16
 
 
 class Measures:
-    """How samples compare with the data: the shares found in train, in val and in neither."""
+    """How samples compare with the data: shares found in train, in val and in neither, and pairs of bits.
+
+    A new measure is a line in `described` and a number in `of`.
+    """
 
     def __init__(
         self, train: BitStrings, val: BitStrings | None, config: Config, shown: BitStrings
     ):
-        """shown: strings of val, of train without val.txt, that samples are compared with."""
         self.train, self.length, self.has_val, self.shown = train, train.length, bool(val), shown
         self.num_examples = config.training.num_examples
         self.train_members = Membership(train)
         self.val_members = Membership(val) if val else None
-        self.val_lines_in_train = int(self.train_members.contains(val).sum()) if val else 0
+        self.pairs = PairFrequencies(shown, config.training.num_val_samples)
+        in_train = self.train_members.contains(val).sum() if val else 0
+        self.facts = {"val_lines_in_train": int(in_train)}
         self.baselines = {
             "uniform": float(train.length),
             "independent_train": independent_bits(train, train),
             "independent_val": independent_bits(train, val) if val else None,
         }
-        self.about_data = {"val_lines_in_train": self.val_lines_in_train}
 
-    @staticmethod
-    def empty() -> dict:
-        """The lists in results.json to which every validation adds what `of` says."""
-        return {"proportions": {"train": [], "val": [], "other": []}, "distinct": []}
+    def described(self) -> list[Measure]:
+        share = {"unit": "share"}
+        floor = self.pairs.floor
+        measures = [
+            Measure("share_train", "in train.txt", "train", better="higher", **share),
+            Measure("share_val", "in val.txt", "val", better="higher", **share),
+            Measure("share_other", "in neither", "neither", better="lower", **share),
+            Measure("distinct", "distinct", **share),
+        ]
+        if self.length > 1:
+            name, label = "pair_difference", "difference of pair frequencies"
+            measures.append(Measure(name, label, "pairs", "", "lower", digits=4, floor=floor))
+        return measures
 
-    def last(self, samples: BitStrings | None) -> dict:
-        """What results.json says of the last validation alone: how often bits and pairs are 1."""
+    def of(self, samples: BitStrings) -> dict[str, float]:
+        in_train = self.train_members.contains(samples)
+        in_val = self.val_members.contains(samples) if self.val_members else np.zeros_like(in_train)
+        in_val &= ~in_train
         return {
-            "data_examples": self.data_examples(),
-            "statistics": samples and count_ones(samples, self.shown),  # see marginals.py
+            "share_train": float(in_train.mean()),
+            "share_val": float(in_val.mean()),
+            "share_other": float((~in_train & ~in_val).mean()),
+            "distinct": count_distinct(samples) / len(samples),
+            "pair_difference": self.pairs.difference(samples),
         }
 
-    def data_examples(self) -> list:
+    def statistics(self, samples: BitStrings) -> dict:
+        """How often single bits and pairs are 1."""
+        return count_ones(samples, self.shown)
+
+    def data_examples(self) -> list[str]:
         """As many strings of the data as samples are shown, from all over them."""
         count = min(len(self.shown), self.num_examples)
         rows = np.linspace(0, len(self.shown) - 1, count).round().astype(int)
         return self.examples(self.shown.part(rows), count)
 
-    def of(self, samples: BitStrings) -> dict:
-        """Shares of samples in train, in val (and not in train), in neither; and of distinct ones."""
-        in_train = self.train_members.contains(samples)
-        in_val = self.val_members.contains(samples) if self.val_members else np.zeros_like(in_train)
-        in_val &= ~in_train
-        shares = {
-            "train": float(in_train.mean()),
-            "val": float(in_val.mean()),
-            "other": float((~in_train & ~in_val).mean()),
-        }
-        return {"proportions": shares, "distinct": count_distinct(samples) / len(samples)}
-
     @staticmethod
-    def examples(samples: BitStrings, count: int) -> list:
+    def examples(samples: BitStrings, count: int) -> list[str]:
         """The first samples, as results.json keeps them."""
         return ["".join(map(str, row)) for row in samples.bits(slice(count)).tolist()]
 
     def is_example(self, example) -> bool:
         return type(example) is str and len(example) == self.length and set(example) <= {"0", "1"}
-
-    @staticmethod
-    def in_short(results: dict) -> str:
-        """The latest measures, for the progress bar."""
-        shares = [100 * results["proportions"][k][-1] for k in ("train", "val", "other")]
-        return ", train/val/other {:.1f}/{:.1f}/{:.1f}%".format(*shares)
 
     def data_in_short(self) -> str:
         """What there is to say of train.txt beside its size."""
@@ -86,19 +92,35 @@ class Measures:
             return ""
         return f" ({count_distinct(self.train):,} distinct)"
 
-    def baselines_in_short(self) -> str:
-        independent = f"{self.baselines['independent_train']:.3f} on train"
-        if self.has_val:
-            independent += f", {self.baselines['independent_val']:.3f} on val"
-        return f"uniform {self.length} bits; independent bits {independent}"
+
+class PairFrequencies:
+    """How often two bits are 1 together: in the data, and how far samples are from it on average.
+
+    The mean over all pairs of bits of |frequency in samples - frequency in data|, from at most
+    PAIR_STRINGS strings on either side and PAIR_BITS bits. floor: what two drawings of the data's own
+    law, as many strings each, would show: the mean of |normal| with variance p (1 - p) (1/n + 1/m).
+    """
+
+    def __init__(self, data: BitStrings, samples: int):
+        self.frequencies = self._of(data)  # (pairs,)
+        n, m = min(samples, PAIR_STRINGS), min(len(data), PAIR_STRINGS)
+        p = (self.frequencies * m + 0.5) / (m + 1)  # a pair that was never seen may still come
+        self.floor = 0.0
+        if len(p):
+            deviation = np.sqrt(p * (1 - p) * (1 / n + 1 / m))
+            self.floor = float(np.sqrt(2 / np.pi) * deviation.mean())
 
     @staticmethod
-    def outcome(results: dict) -> list[str]:
-        """Lines for the end of a run."""
-        shares = results["proportions"]
-        meanings = (("train", "in train"), ("val", "in val"), ("other", "in neither"))
-        text = ", ".join(f"{100 * shares[key][-1]:.1f}% {meaning}" for key, meaning in meanings)
-        return [f"samples    {text}"]
+    def _of(strings: BitStrings) -> np.ndarray:
+        """(pairs,) float32, among evenly spaced strings and bits of those given."""
+        rows = evenly_spaced(len(strings), PAIR_STRINGS)
+        x = some_bits(strings.packed[rows], evenly_spaced(strings.length, PAIR_BITS))
+        x = x.astype(np.float32)
+        return (x.T @ x / np.float32(len(x)))[np.triu(np.ones((x.shape[1],) * 2, bool), 1)]
+
+    def difference(self, samples: BitStrings) -> float:
+        found = self._of(samples)
+        return float(np.abs(found - self.frequencies).mean()) if len(found) else 0.0
 
 
 # ------------------------------------------------------------------------------- single bits and pairs
@@ -110,12 +132,12 @@ def count_ones(samples: BitStrings, data: BitStrings) -> dict:
     Of strings longer than MAX_BITS the pairs are those of MAX_BITS evenly spaced bits.
     """
     L = samples.length
-    chosen = np.linspace(0, L - 1, min(L, MAX_BITS)).round().astype(int)
+    chosen = evenly_spaced(L, MAX_BITS)
     first, second = np.triu_indices(len(chosen), 1)
     counts = {"bits_of_pairs": chosen.tolist()}
     for name, strings in (("samples", samples), ("data", data)):
         strings = strings.part(range(min(len(strings), MAX_STRINGS)))
-        x = strings.packed[:, chosen >> 3] >> (7 - (chosen & 7)) & 1  # (N, bits)
+        x = some_bits(strings.packed, chosen)  # (N, bits)
         both = x.T.astype(np.float32) @ x.astype(np.float32)
         counts[name] = {
             "strings": len(strings),
@@ -123,6 +145,16 @@ def count_ones(samples: BitStrings, data: BitStrings) -> dict:
             "both": both[first, second].astype(int).tolist(),  # pairs in the order of triu_indices
         }
     return counts
+
+
+def evenly_spaced(count: int, most: int) -> np.ndarray:
+    """Indices of all of count things, or of `most` evenly spaced ones."""
+    return np.linspace(0, count - 1, min(count, most)).round().astype(int)
+
+
+def some_bits(packed: np.ndarray, chosen: np.ndarray) -> np.ndarray:
+    """(N, len(chosen)) uint8: the bits of these numbers, of packed strings."""
+    return packed[:, chosen >> 3] >> (7 - (chosen & 7)) & 1
 
 
 class Comparison(NamedTuple):

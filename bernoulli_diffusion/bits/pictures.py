@@ -16,32 +16,33 @@ from ..config import Config
 from ..noise import Noise
 from ..results import plots
 from ..results.frames import sample_frames, write_gif
+from ..results.pages import BLACK, WHITE, cells, grey_map, heat_map
+from ..results.record import Results
 from ..sampling import trajectory
 from . import most_drawn
 from .data import BitStrings
+from .measures import (
+    Comparison,
+    compare_bits,
+    compare_pairs,
+    correlations,
+    evenly_spaced,
+    square,
+)
 
 STEPS = 60  # network calls for reverse_process.gif
+MAX_LINE = 128  # bits on a page; longer strings take several lines
+MAX_SHOWN = 100  # strings on a page
+MAX_DOTS = 2000  # bits in the picture of single bits
+GAP = (200, 205, 210)  # between strings
 
 
-def draw_progress(results: dict, config: Config, train: BitStrings, folder: Path) -> None:
-    """The curves of results.json, and the samples through training."""
-    plots.write_figure(plots.loss_curve(results), folder / "loss_curve.png")
-    plots.write_figure(plots.validation(results), folder / "validation.png")
-    frames = sample_frames(
-        _bits(results["examples_per_epoch"]),
-        [f"epoch {epoch}" for epoch in results["validated_epochs"]],
-        "samples while training",
-        config.data.shape,
-    )
-    write_gif(frames, folder / "sample_evolution_throughout_training.gif")
-
-
-def draw_frame(results: dict, config: Config, train: BitStrings) -> np.ndarray:
-    """(H, W) uint8: the samples of the last validation."""
-    label = f"epoch {results['validated_epochs'][-1]}"
-    bits = _bits(results["examples_per_epoch"][-1:])
-    [frame] = sample_frames(bits, [label], "samples while training", config.data.shape)
-    return frame
+def training_frames(
+    examples: list[list[str]], epochs: list[float], config: Config, train: BitStrings
+) -> np.ndarray:
+    """(F, H, W) uint8: the samples of each validation."""
+    labels = [f"epoch {epoch}" for epoch in epochs]
+    return sample_frames(_bits(examples), labels, "samples while training", config.data.shape)
 
 
 def draw_model(diffusion, config: Config, train: BitStrings, seed: int, folder: Path, poll) -> None:
@@ -111,3 +112,143 @@ def surprise_map(
     axes.set_title(f"Surprise at each bit given the others · {strings}", loc="left", fontsize=10)
     figure.colorbar(image, ax=axes, label="bits", shrink=0.8, extend="max")
     return figure
+
+
+# ---------------------------------------------------------------------------------------- report.html
+
+
+def report(results: Results, shape: list[int] | None) -> dict:
+    """What templates/bits_report.html shows."""
+    examples, counts = results.examples_per_epoch, results.statistics
+    source = f"{results.judged_by}.txt"
+    legend = "in colour" if shape and len(shape) == 3 else "black is 1"
+    strings = (
+        (examples[-1] if examples else [], "samples of the last validation"),
+        (results.data_examples, f"strings of {source}"),
+    )
+    shown = {
+        "strings": [
+            (s and cells(strings_picture(s, shape), f"{caption}; {legend}", side=480), caption)
+            for s, caption in strings
+        ],
+        "counts": counts,
+    }
+    return shown | (_statistics(counts, source, shape) if counts else {})
+
+
+def strings_picture(strings: list[str], shape: list[int] | None) -> np.ndarray:
+    """Strings of 0 and 1 as (H, W, 3) cells: images of that shape, or else a line each."""
+    bits = np.array([[c == "1" for c in s] for s in strings[:MAX_SHOWN]], np.int8)  # (N, L)
+    if is_image(shape, bits.shape[1]) and len(shape) == 3:
+        colours = [_sheet(bits[:, colour::3], shape[:2]) for colour in range(3)]
+        bright = [np.array([0, 255, gap], np.uint8) for gap in GAP]
+        return np.stack(
+            [levels[sheet] for levels, sheet in zip(bright, colours, strict=True)], axis=-1
+        )
+    return np.array([WHITE, BLACK, GAP], np.uint8)[_sheet(bits, shape)]
+
+
+def is_image(shape: list[int] | None, length: int) -> bool:
+    """Whether strings of so many bits are drawn as images of this shape."""
+    return bool(shape) and min(shape) > 1 and math.prod(shape) == length
+
+
+def _sheet(bits: np.ndarray, shape: list[int] | None) -> np.ndarray:
+    """(N, L) bits side by side on one sheet, (H, W): 0 and 1, and -1 between them."""
+    N, L = bits.shape
+    if is_image(shape, L):
+        rows, columns = shape
+        across = int(np.ceil(np.sqrt(N * (rows + 1) / (columns + 1))))
+    else:
+        rows, columns, across = -(-L // MAX_LINE), min(L, MAX_LINE), 1
+    gap = int(rows > 1)
+    down = -(-N // across)
+    sheet = np.full((across * down, rows + gap, columns + (across > 1)), -1, np.int8)
+    padded = np.full((N, rows * columns), -1, np.int8)
+    padded[:, :L] = bits
+    sheet[:N, :rows, :columns] = padded.reshape(N, rows, columns)
+    _, height, width = sheet.shape
+    sheet = sheet.reshape(down, across, height, width).swapaxes(1, 2)
+    return sheet.reshape(down * height, across * width)[: down * height - gap]
+
+
+def _statistics(counts: dict, source: str, shape: list[int] | None) -> dict:
+    """Single bits and pairs of bits in samples and in data, as measures.count_ones has them."""
+    L, chosen = len(counts["data"]["ones"]), counts["bits_of_pairs"]
+    bits = compare_bits(counts)
+    differences = [_difference("share of ones at a bit", bits, "%")]
+    single = chart = pairs = None
+    if is_image(shape, L):
+        shape = shape[0], L // shape[0]  # the colours of a pixel beside each other
+        single = [
+            cells(grey_map(values.reshape(shape)), caption, side=256)
+            for values, caption in (
+                (bits.data, f"share of ones in {source}; black is 100%"),
+                (bits.samples, "in samples"),
+            )
+        ]
+        caption = "difference in standard errors, from −4 (blue) to 4 (red)"
+        single.append(cells(heat_map(bits.z.reshape(shape), 4), caption, side=256))
+    else:
+        chart = bits_chart(bits)
+    if len(chosen) > 1:
+        compared = compare_pairs(counts)
+        differences.append(_difference("covariance of two bits", compared, ""))
+        maps = (
+            (heat_map(correlations(counts, "data"), 1), f"in {source}: from −1 (blue) to 1 (red)"),
+            (heat_map(correlations(counts, "samples"), 1), "in samples"),
+            (
+                heat_map(square(compared.z, len(chosen)), 4),
+                "difference of the covariances in standard errors, from −4 to 4",
+            ),
+        )
+        pairs = [cells(pixels, caption, side=256) for pixels, caption in maps]
+    few = f"{len(chosen)} evenly spaced bits of {L:,}"
+    return {
+        "differences": differences,
+        "single": single,
+        "chart": chart,
+        "pairs": pairs,
+        "which_pairs": "all bits" if len(chosen) == L else few,
+    }
+
+
+def _difference(name: str, comparison: Comparison, sign: str) -> tuple[str, str, str, str]:
+    """A row: what is compared, the difference, its noise, and what that says."""
+    difference, noise = comparison.rms()
+    if noise == 0:
+        says = "the same" if difference == 0 else "differs"
+    else:
+        ratio = difference / noise
+        says = "no more than noise" if ratio <= 1.5 else f"{ratio:.1f} times the noise"
+    unit = 100 if sign == "%" else 1
+    return name, f"{unit * difference:.3g}{sign}", f"{unit * noise:.3g}{sign}", says
+
+
+def bits_chart(bits: Comparison) -> dict:
+    """The share of ones at each bit: a line with its noise for the data, dots for the samples.
+
+    Places in an SVG picture, as the template draws it.
+    """
+    left, width, height = 42, 720, 180
+    L = len(bits.data)
+    chosen = evenly_spaced(L, MAX_DOTS)
+    x = left + (chosen + 0.5) / L * (width - left)
+
+    def y(share: np.ndarray) -> np.ndarray:
+        return 8 + (1 - np.clip(share, 0, 1)) * (height - 16)
+
+    def points(x, y) -> str:
+        return " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(x, y, strict=True))
+
+    data, noise = bits.data[chosen], 2 * bits.noise[chosen]
+    return {
+        "left": left,
+        "width": width,
+        "height": height,
+        "grid": [(f"{100 * share:.0f}%", y(share)) for share in (0, 0.5, 1)],
+        "band": points([*x, *x[::-1]], [*y(data + noise), *y(data - noise)[::-1]]),
+        "data": points(x, y(data)),
+        "dots": zip(x.round(1).tolist(), y(bits.samples[chosen]).round(1).tolist(), strict=True),
+        "radius": round(min(3.5, max(1.0, 250 / L)), 1),
+    }

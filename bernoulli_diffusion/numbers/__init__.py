@@ -7,7 +7,8 @@ import torch
 
 from ..config import Config
 from ..noise import Noise
-from ..results import page
+from ..results.pages import picture_file
+from ..results.record import Results
 from ..system.errors import UserError
 from .data import Batches, RealVectors, parse_pattern, read_patterns, read_real_vectors, to_text
 from .measures import Measures, baseline_bits
@@ -19,7 +20,8 @@ NAME = "real numbers"
 SAMPLES, UNITS = "samples", "numbers"
 NEEDED = "one sample a line, numbers between spaces"
 NETWORK = Path(__file__).parents[1] / "gaussian_reverse_model.py"
-OPTIONS = frozenset({"noise-std", "deterministic"})
+OPTIONS = frozenset({"noise-std"})
+REPORT = "numbers_report.html"
 NOISE_OPTION = "noise-std"
 PICTURE_SAMPLES = 1000
 PICTURE_NUMBERS = 500_000  # in all of these, or fewer samples are drawn
@@ -123,16 +125,10 @@ def most_drawn(length: int) -> int:
     return min(PICTURE_SAMPLES, max(36, PICTURE_NUMBERS // length))
 
 
-def draw_progress(results: dict, config: Config, train: RealVectors, folder: Path) -> None:
+def training_frames(examples: list, epochs: list, config: Config, train: RealVectors) -> np.ndarray:
     from . import pictures  # here, because importing matplotlib takes half a second
 
-    pictures.draw_progress(results, config, train, folder)
-
-
-def draw_frame(results: dict, config: Config, train: RealVectors) -> np.ndarray:
-    from . import pictures
-
-    return pictures.draw_frame(results, config, train)
+    return pictures.training_frames(examples, epochs, config, train)
 
 
 def draw_model(
@@ -149,13 +145,11 @@ def draw_trajectory(diffusion, noise: Noise, config: Config, path: Path, **how) 
     pictures.draw_trajectory(diffusion, noise, config, path, **how)
 
 
-def write_report(results: dict, config: Config, folder: Path) -> None:
-    page.write(results, folder, config.data.shape)
-
-
-def data_warnings(measures: Measures, train_txt: Path, val_lines: int) -> list[str]:
-    """Things about the data that change how the results are to be read: none."""
-    return []
+def report(results: Results, folder: Path, shape: list[int] | None) -> dict:
+    return {
+        "samples": picture_file(folder / "samples.png", "samples beside data"),
+        "forward": picture_file(folder / "forward_process.png", "data on their way to noise"),
+    }
 
 
 # ------------------------------------------------------------------------------- questions

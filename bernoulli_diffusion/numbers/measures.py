@@ -7,6 +7,7 @@ import torch
 
 from ..config import Config
 from ..noise import derive_seed
+from ..results.record import Measure
 from .data import RealVectors, rounded
 
 MOST_COMPARED = 4096  # samples on either side of an energy distance
@@ -35,7 +36,7 @@ class Measures:
         self._within = _mean_distance(self._compared, self._compared)
         samples = min(config.training.num_val_samples, MOST_COMPARED)
         floor, high = noise_floor(self._compared, samples, rng)
-        self.about_data = {"energy_floor": floor, "energy_floor_high": high}
+        self.facts = {"energy_floor": floor, "energy_floor_high": high}
         self.baselines = {"isotropic_train": isotropic_bits(train, train)}
         self.baselines["isotropic_val"] = isotropic_bits(train, val) if val else None
         self.baselines["gaussian_train"] = gaussian_bits(train, train)
@@ -46,19 +47,25 @@ class Measures:
         scaled = (values - self.train.mean) / self.train.deviation
         return torch.from_numpy(scaled.astype(np.float32))
 
-    @staticmethod
-    def empty() -> dict:
-        """The lists in results.json to which every validation adds what `of` says."""
-        return {"energy_distance": []}
+    def described(self) -> list[Measure]:
+        floors = {
+            "floor": self.facts["energy_floor"],
+            "floor_high": self.facts["energy_floor_high"],
+        }
+        name = "energy distance"
+        return [Measure("energy_distance", name, name, "", "lower", digits=4, **floors)]
 
-    def last(self, samples: np.ndarray | None) -> dict:
-        """What results.json says of the last validation alone: nothing."""
-        return {}
-
-    def of(self, samples: np.ndarray) -> dict:
+    def of(self, samples: np.ndarray) -> dict[str, float]:
         x = self._scaled(samples[:MOST_COMPARED])
         across = _mean_distance(x, self._compared)
         return {"energy_distance": 2 * across - _mean_distance(x, x) - self._within}
+
+    def statistics(self, samples: np.ndarray) -> None:
+        """Nothing more than that."""
+
+    def data_examples(self) -> list:
+        """None: samples are shown in front of the data, or beside them."""
+        return []
 
     def examples(self, samples: np.ndarray, count: int) -> list:
         """The first samples, as results.json keeps them: to five digits of the data's deviation."""
@@ -72,52 +79,9 @@ class Measures:
             and all(type(v) is float and math.isfinite(v) for v in example)
         )
 
-    @staticmethod
-    def in_short(results: dict) -> str:
-        """The latest measures, for the progress bar."""
-        floor = results["data"]["energy_floor"]
-        return f", energy distance {results['energy_distance'][-1]:.4f} (noise {floor:.4f})"
-
     def data_in_short(self) -> str:
         """What there is to say of train.txt beside its size."""
         return f", blurred by {self.train.width:g}" if self.train.width else ""
-
-    def baselines_in_short(self) -> str:
-        names = {
-            "isotropic": "isotropic Gaussian",
-            "gaussian": "fitted Gaussian",
-            "kernel_density": "kernel density",
-        }
-        on = "val" if self.has_val else "train"
-        known = ((label, self.baselines.get(f"{name}_{on}")) for name, label in names.items())
-        return ", ".join(f"{label} {bits:.3f}" for label, bits in known if bits is not None) + (
-            f" bits on {on}"
-        )
-
-    @staticmethod
-    def outcome(results: dict) -> list[str]:
-        """Lines for the end of a run."""
-        on = "val" if results["has_val"] else "train"
-        bits = results["final_bound"][on]["bits"]
-        gains = [
-            _better_or_worse(results["baselines"][f"{name}_{on}"] - bits, label)
-            for name, label in (
-                ("isotropic", "an isotropic Gaussian"),
-                ("gaussian", "a fitted Gaussian"),
-                ("kernel_density", "the best kernel density estimate"),
-            )
-            if results["baselines"].get(f"{name}_{on}") is not None
-        ]
-        data, distance = results["data"], results["energy_distance"][-1]
-        return [
-            f"compared   {', '.join(gains)}: bits per sample on {on}",
-            f"samples    energy distance {distance:.4f} to {on}; {on} against itself"
-            f" {data['energy_floor']:.4f}, by chance up to {data['energy_floor_high']:.4f}",
-        ]
-
-
-def _better_or_worse(gain: float, label: str) -> str:
-    return f"{abs(gain):.3f} {'better' if gain >= 0 else 'worse'} than {label}"
 
 
 def _mean_distance(x: torch.Tensor, y: torch.Tensor) -> float:

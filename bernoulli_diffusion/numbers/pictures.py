@@ -36,38 +36,6 @@ def as_images(length: int, shape) -> bool:
     return shape is not None and min(shape) > 1 and length > 2
 
 
-# ---------------------------------------------------------------------------------------- curves
-
-
-def loss_curve(results: dict, is_simple: bool) -> Figure:
-    """The bound against epoch, with baselines; without the training loss if that is not in bits."""
-    shown = results | {"losses": []} if is_simple else results
-    return plots.loss_curve(shown, "{:,} numbers a sample" if results["length"] > 1 else "1 number")
-
-
-def energy_curve(results: dict) -> Figure:
-    """The energy distance of samples to val against epoch, and what chance alone would show."""
-    data, source = results["data"], "val.txt" if results["has_val"] else "train.txt"
-    epochs = np.array(results["validated_epochs"], float)
-    distance = np.array(results["energy_distance"], float)
-    figure, axes = plots._figure(right=0.965)
-    axes.set_ylabel("energy distance, standardised")
-    if len(distance):
-        label = f"samples to {source}: {distance[-1]:.4f}"
-        axes.plot(epochs, distance, color=TRAIN, label=label, **plots._line(len(epochs)))
-    floor, high = data["energy_floor"], data["energy_floor_high"]
-    label = f"{source} against itself: {floor:.4f}, by chance up to {high:.4f}"
-    axes.axhspan(0, high, color=VAL, alpha=0.15, linewidth=0)
-    axes.axhline(floor, color=VAL, linewidth=1.2, linestyle="--", label=label)
-    shown = np.concatenate([distance[distance > 0], [floor]])
-    if shown.min() > 0:
-        axes.set_yscale("log")
-        axes.set_ylim(shown.min() / 2, 1.5 * max(shown.max(), high))
-    plots._epochs_axis(axes, epochs)
-    plots._legend(axes, f"How far generated samples are from {source}")
-    return figure
-
-
 # ---------------------------------------------------------------------------------------- samples
 
 
@@ -291,28 +259,13 @@ def _behind(axes: Axes, data: np.ndarray, is_drawn: bool) -> None:
 # ---------------------------------------------------------------------------------------- files
 
 
-def draw_progress(results: dict, config: Config, train: RealVectors, folder: Path) -> None:
-    """The curves of results.json, and the samples through training."""
-    curve = loss_curve(results, config.training.loss == "simple")
-    plots.write_figure(curve, folder / "loss_curve.png")
-    plots.write_figure(energy_curve(results), folder / "validation.png")
-    frames = sample_frames(
-        np.array(results["examples_per_epoch"]),
-        [f"epoch {epoch}" for epoch in results["validated_epochs"]],
-        "samples while training",
-        _shown(train),
-        config.data.shape,
-    )
-    write_gif(frames, folder / "sample_evolution_throughout_training.gif")
-
-
-def draw_frame(results: dict, config: Config, train: RealVectors) -> np.ndarray:
-    """(H, W) or (H, W, 3) uint8: the samples of the last validation."""
-    last = np.array(results["examples_per_epoch"][-1:])
-    label, shape = f"epoch {results['validated_epochs'][-1]}", config.data.shape
+def training_frames(
+    examples: list[list], epochs: list[float], config: Config, train: RealVectors
+) -> np.ndarray:
+    """(F, H, W) or (F, H, W, 3) uint8: the samples of each validation."""
+    labels, data = [f"epoch {epoch}" for epoch in epochs], _shown(train)
     title = "samples while training"
-    [frame] = sample_frames(last, [label], title, _shown(train), shape)
-    return frame
+    return sample_frames(np.array(examples), labels, title, data, config.data.shape)
 
 
 def draw_model(

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..schedule import SCHEDULES
 from ..system.errors import UserError
 from .data import FARTHEST, rounded
 
@@ -24,20 +25,12 @@ LEAST_NOISE = 1e-12  # standardised variance of what is seen: less is none, 1 / 
 def schedule_betas(schedule: str, T: int, beta_min: float, beta_max: float) -> Tensor:
     """beta_1 .. beta_T (float64), the share of variance that each step replaces by noise; at most 1/2.
 
-    harmonic: 1 / (T - t + 1), the first at least beta_min (Sohl-Dickstein et al. 2015, appendix B.1);
-    linear: from beta_min to beta_max (Ho et al. 2020, section 4); cosine: such that alpha_t is a
-    squared cosine (Nichol & Dhariwal 2021, eq. 17).
+    The first one of harmonic is beta_min at least (Sohl-Dickstein et al. 2015, appendix B.1).
     """
-    t = torch.arange(1, T + 1, dtype=torch.float64)
+    alpha = torch.from_numpy(SCHEDULES[schedule](T, beta_min, beta_max))
+    beta = 1 - alpha[1:] / alpha[:-1]
     if schedule == "harmonic":
-        beta = 1 / (T - t + 1)
         beta[0] = beta[0].clamp(min=beta_min)
-    elif schedule == "linear":
-        beta = torch.linspace(beta_min, beta_max, T, dtype=torch.float64)
-    else:
-        times = torch.arange(T + 1, dtype=torch.float64) / T
-        alpha = torch.cos((times + 0.008) / 1.008 * math.pi / 2).square()
-        beta = 1 - alpha[1:] / alpha[:-1]
     return beta.clamp(max=LARGEST_BETA)
 
 

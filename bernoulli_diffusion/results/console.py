@@ -8,6 +8,7 @@ import torch
 
 from ..sampling import ProposalTimes, is_thinning_faster
 from ..training.trainer import Trainer
+from .record import Results
 
 try:
     import resource
@@ -19,15 +20,19 @@ CHECK_STEPS = 20
 
 def data_warnings(trainer: Trainer) -> list[str]:
     """Things about the data that are no mistakes but change how the results are to be read."""
-    folder, kind = trainer.folder, trainer.kind
+    folder, notes = trainer.folder, list(trainer.folder.notes)
+    val_txt = folder.path / "val.txt"
     if folder.val is None:
-        return [
-            *folder.notes,
-            f"{folder.path / 'val.txt'}: not there; the bound on unseen {kind.SAMPLES} is"
-            " missing, and model_best.pt goes by the bound on train.txt",
-        ]
-    train_txt = folder.path / "train.txt"
-    return folder.notes + kind.data_warnings(trainer.validator.measures, train_txt, len(folder.val))
+        notes.append(
+            f"{val_txt}: not there; the bound on unseen {trainer.kind.SAMPLES} is missing, and"
+            " model_best.pt goes by the bound on train.txt"
+        )
+    elif in_train := trainer.results.data.facts.get("val_lines_in_train"):
+        notes.append(
+            f"{val_txt}: {in_train:,} of its {len(folder.val):,} lines also stand in train.txt;"
+            " generated copies of them count as train"
+        )
+    return notes
 
 
 def start(trainer: Trainer) -> str:
@@ -44,7 +49,7 @@ def start(trainer: Trainer) -> str:
             f" T = {config.model.T}, on {trainer.device}",
             f"plan       {config.training.epochs:,} epochs of {steps:,} steps of"
             f" {config.data.batch_size:,} {kind.SAMPLES}",
-            f"baselines  {measures.baselines_in_short()}",
+            f"baselines  {_baselines(trainer.results)}",
         ]
     )
 
@@ -52,19 +57,35 @@ def start(trainer: Trainer) -> str:
 def end(trainer: Trainer) -> str:
     """The outcome, and what to type next."""
     results = trainer.results
-    lines = [results["status"]]
-    for name, bound in results["final_bound"].items():
+    lines = [results.status]
+    sample, best, by = results.samples.removesuffix("s"), results.best_epoch, results.judged_by
+    for name, bound in results.final_bound.items():
         if bound:
-            value = f"{bound['bits']:.3f} ± {bound['standard_error']:.3f} bits per"
-            lines.append(f"bound      {value} {trainer.kind.SAMPLES.removesuffix('s')} on {name}")
-    lines += trainer.validator.measures.outcome(results)
+            value = f"{bound.bits:.3f} ± {bound.standard_error:.3f} bits"
+            lines.append(f"bound      {value} per {sample} on {name}")
+    lines.append(f"compared   {_compared(results)}")
+    lines.append(f"samples    {', '.join(m.last_in_words() for m in results.measures if m.short)}")
     lines.append(f"time       {trainer.seconds():.1f} s")
-    best, by = results["best_epoch"], "val" if results["has_val"] else "train"
     if best is not None:
         path = trainer.results_dir / "checkpoints" / "model_best.pt"
         lines.append(f"best       epoch {best}, by the bound on {by}: model_best.pt")
         lines.append(f"next       python generate.py {shlex.quote(str(path))} 10")
     return "\n".join(lines)
+
+
+def _baselines(results: Results) -> str:
+    known = results.known_baselines().items()
+    return ", ".join(f"{name} {bits:.3f}" for name, bits in known) + f" bits on {results.judged_by}"
+
+
+def _compared(results: Results) -> str:
+    """The final bound against what needs no network."""
+    bits = results.final_bound[results.judged_by].bits
+    gains = ((name, baseline - bits) for name, baseline in results.known_baselines().items())
+    return ", ".join(
+        f"{abs(gain):.3f} bits {'better' if gain >= 0 else 'worse'} than {name}"
+        for name, gain in gains
+    )
 
 
 def check(trainer: Trainer) -> str:

@@ -8,6 +8,8 @@ import io
 import itertools
 import math
 import os
+from itertools import groupby
+from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -21,38 +23,33 @@ from matplotlib.ticker import (
     StrMethodFormatter,
 )
 
+from ..config import Config
 from ..system.files import write_atomically
+from .frames import write_gif
+from .record import Measure, Results, baseline_name
+
+PANEL, LOW_PANEL = 5, 3.4  # inches, the height of the first one and of those below
+ABOVE, BELOW = 0.85, 0.525  # inches, of the axes: the legend and the labels
 
 # Okabe and Ito's palette: told apart by colour-blind readers too, and on dark backgrounds.
 TRAIN, VAL, NEITHER, MUTED = "#0072B2", "#D55E00", "#009E73", "#767676"
-
-BASELINES = {  # keys of results.json, and what they are called; the one on val behind that on train
-    "uniform": "uniform",
-    "independent_train": "independent",
-    "independent_val": "independent, val",
-    "isotropic_train": "isotropic",
-    "isotropic_val": "isotropic, val",
-    "gaussian_train": "Gaussian",
-    "gaussian_val": "Gaussian, val",
-    "kernel_density_val": "KDE, val",
-}
 
 
 # ---------------------------------------------------------------------------------------- curves
 
 
-def loss_curve(results: dict, what: str = "strings of {:,} bits") -> Figure:
+def loss_curve(results: Results, losses_in_bits: bool = True) -> Figure:
     """The bound on -log2 p(x) in bits per sample against epoch, with standard errors and baselines.
 
-    results is the content of results.json, what says with its length what the samples are. Values
-    that are not finite are left out of the curves.
+    The training losses are left out if they are not in bits; values that are not finite always are.
     """
-    epochs = _floats(results["validated_epochs"])  # (V,)
-    bound = {name: _floats(values) for name, values in results["bound"].items()}  # (V,) or empty
-    figure, axes = _figure(right=0.795)
+    epochs = _floats(results.validated_epochs)  # (V,)
+    bound = {name: _floats(values) for name, values in vars(results.bound).items()}  # (V,) or empty
+    all_losses = _floats(results.losses if losses_in_bits else [])
+    figure, [axes] = _figure(right=0.795)
     axes.set_ylabel("bits per sample, ± standard error")
 
-    losses, block = _block_means(_floats(results["losses"]), most=500)
+    losses, block = _block_means(all_losses, most=500)
     if np.isfinite(losses).any():
         label = "training loss" if block == 1 else f"training loss, means of {block:,} epochs"
         middles = (np.arange(len(losses)) + 0.5) * block + 0.5  # the first epoch is 1
@@ -67,8 +64,8 @@ def loss_curve(results: dict, what: str = "strings of {:,} bits") -> Figure:
         axes.fill_between(epochs, mean - error, mean + error, color=color, alpha=0.25, linewidth=0)
         axes.plot(epochs, mean, color=color, label=label, **_line(len(epochs)))
 
-    if results["best_epoch"] is not None:
-        best = results["best_epoch"]
+    if results.best_epoch is not None:
+        best = results.best_epoch
         axes.axvline(best, color=MUTED, linewidth=0.8, zorder=0)
         judged_by = bound["val"] if len(bound["val"]) else bound["train"]
         axes.plot(
@@ -84,7 +81,7 @@ def loss_curve(results: dict, what: str = "strings of {:,} bits") -> Figure:
             label=f"best epoch {best:,}",
         )
 
-    baselines = _baselines(results["baselines"])
+    baselines = _baselines(results.baselines)
     # Single noisy losses may leave the picture; bounds and baselines may not.
     shown = np.concatenate([bound["train"], bound["val"], [bits for bits, _ in baselines]])
     finite_losses = losses[np.isfinite(losses)]
@@ -95,8 +92,8 @@ def loss_curve(results: dict, what: str = "strings of {:,} bits") -> Figure:
     drawn = np.concatenate([bound["train"], bound["val"], losses])
     if not np.isfinite(drawn).any():
         _note(axes, "no finite value" if drawn.size else "nothing to show yet")
-    _epochs_axis(axes, np.append(epochs, [1, len(results["losses"])] if losses.size else []))
-    _legend(axes, f"Variational bound on −log₂ p(x), {what.format(results['length'])}")
+    _epochs_axis(axes, np.append(epochs, [1, len(all_losses)] if losses.size else []))
+    _legend(axes, f"Variational bound on −log₂ p(x), {results.what_lines_are}")
     return figure
 
 
@@ -145,47 +142,77 @@ def comparison(lines: list[tuple[str, list[tuple], list[float]]], title: str) ->
     return figure
 
 
-def validation(results: dict) -> Figure:
-    """Generated strings in train.txt, in val.txt and in neither, in percent, against epoch."""
-    epochs = _floats(results["validated_epochs"])  # (V,)
-    figure, axes = _figure(right=0.965)
-    axes.set_ylabel("share of generated strings")
-
-    curves = [("train", "in train.txt", TRAIN), ("other", "in neither", NEITHER)]
-    if results["has_val"]:
-        curves.insert(1, ("val", "in val.txt", VAL))
-    else:
-        curves[1] = ("other", "not in train.txt", NEITHER)
-    for name, label, color in curves:
-        share = _floats(results["proportions"][name])
-        if len(share):
-            label = f"{label} {_percent(share[-1])}"
-            axes.plot(epochs, 100 * share, color=color, label=label, **_line(len(epochs)))
-    distinct = _floats(results["distinct"])
-    if len(distinct):
-        label = f"distinct {_percent(distinct[-1])}"
-        style = {**_line(len(epochs)), "linewidth": 1.0, "linestyle": "--", "markersize": 2}
-        axes.plot(epochs, 100 * distinct, color=MUTED, label=label, **style)
-
-    axes.set_ylim(-3, 103)  # lines at 0 % and 100 % stay clear of the frame
-    axes.yaxis.set_major_formatter(PercentFormatter(decimals=0))
-    if len(epochs) == 0:
-        _note(axes, "no validation yet")
-    _epochs_axis(axes, epochs)
-    title = f"Generated strings, {results['num_val_samples']:,} per validation"
-    _legend(axes, title if results["has_val"] else f"{title} (no val.txt)")
+def validation(results: Results) -> Figure:
+    """What was measured of generated samples against epoch, one panel for each unit."""
+    panels = [list(group) for _, group in groupby(results.measures, lambda m: m.unit or m.name)]
+    figure, axes = _figure(right=0.965, panels=len(panels))
+    for one, measures in zip(axes, panels, strict=True):
+        if measures[0].unit == "share":
+            _draw_shares(one, measures, results)
+        else:
+            _draw_distance(one, measures[0], results)
+        if not results.validated_epochs:
+            _note(one, "no validation yet")
+        _epochs_axis(one, _floats(results.validated_epochs))
     return figure
 
 
-def _figure(right: float) -> tuple[Figure, Axes]:
-    """A figure with one pair of axes up to `right` of its width, and room above for _legend."""
+def _draw_shares(axes: Axes, measures: list[Measure], results: Results) -> None:
+    epochs = _floats(results.validated_epochs)
+    for measure, color in zip(measures, itertools.cycle((TRAIN, VAL, NEITHER, MUTED))):
+        share = _floats(measure.values)
+        if not len(share) or (measure.name == "share_val" and not results.has_val):
+            continue
+        style = _line(len(epochs))
+        if not measure.short:  # beside the point
+            style |= {"linewidth": 1.0, "linestyle": "--", "markersize": 2}
+        label = f"{measure.label} {_percent(share[-1])}"
+        axes.plot(epochs, 100 * share, color=color, label=label, **style)
+    axes.set_ylabel(f"share of generated {results.samples}")
+    axes.set_ylim(-3, 103)  # lines at 0 % and 100 % stay clear of the frame
+    axes.yaxis.set_major_formatter(PercentFormatter(decimals=0))
+    title = f"Generated {results.samples}, {results.num_val_samples:,} per validation"
+    _legend(axes, title if results.has_val else f"{title} (no val.txt)")
+
+
+def _draw_distance(axes: Axes, measure: Measure, results: Results) -> None:
+    """A measure that is 0 where samples are as the data, and what chance alone would show."""
+    epochs, values = _floats(results.validated_epochs), _floats(measure.values)
+    if len(values):
+        label = f"samples to {results.judged_by}.txt: {measure.text(values[-1])}"
+        axes.plot(epochs, values, color=TRAIN, label=label, **_line(len(epochs)))
+    shown = values[values > 0]
+    if measure.floor is not None:
+        label = f"by chance: {measure.text(measure.floor)}"
+        if measure.floor_high is not None:
+            label += f", up to {measure.text(measure.floor_high)}"
+            axes.axhspan(0, measure.floor_high, color=VAL, alpha=0.15, linewidth=0)
+        axes.axhline(measure.floor, color=VAL, linewidth=1.2, linestyle="--", label=label)
+        shown = np.append(shown, measure.floor)
+    if shown.size and shown.min() > 0:
+        least = max(shown.min(), 1e-4 * shown.max())
+        axes.set_yscale("log")
+        axes.set_ylim(least / 2, 1.5 * max(shown.max(), measure.floor_high or 0))
+    axes.set_ylabel(measure.label)
+    _legend(axes, f"{measure.label.capitalize()} between samples and {results.judged_by}.txt")
+
+
+def _figure(right: float, panels: int = 1) -> tuple[Figure, list[Axes]]:
+    """Panels one below the other, up to `right` of the width, with room above each for _legend."""
     # Fixed margins: a layout engine would draw everything twice, at every validation of a run.
-    figure = Figure(figsize=(8.4, 5), dpi=120)
+    heights = [PANEL] + [LOW_PANEL] * (panels - 1)
+    figure = Figure(figsize=(8.4, sum(heights)), dpi=120)
     FigureCanvasAgg(figure)
-    axes = figure.add_axes((0.095, 0.105, right - 0.095, 0.725))
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="y", alpha=0.3, linewidth=0.6)
-    axes.set_xlabel("epoch")
+    axes, below = [], sum(heights)
+    for height in heights[:panels]:
+        below -= height
+        share = 1 / sum(heights)
+        room = height - ABOVE - BELOW
+        one = figure.add_axes((0.095, share * (below + BELOW), right - 0.095, share * room))
+        one.spines[["top", "right"]].set_visible(False)
+        one.grid(axis="y", alpha=0.3, linewidth=0.6)
+        one.set_xlabel("epoch")
+        axes.append(one)
     return figure, axes
 
 
@@ -202,6 +229,7 @@ def _note(axes: Axes, text: str) -> None:
 def _legend(axes: Axes, title: str) -> None:
     """The title and below it the curves' names, above the axes where they hide nothing."""
     handles, labels = axes.get_legend_handles_labels()
+    height = axes.figure.get_figheight()
     axes.figure.legend(
         handles,
         labels,
@@ -209,7 +237,7 @@ def _legend(axes: Axes, title: str) -> None:
         title_fontproperties={"size": 13, "weight": "bold"},
         alignment="left",
         loc="upper left",
-        bbox_to_anchor=(0.018, 0.995),
+        bbox_to_anchor=(0.018, axes.get_position().y1 + (ABOVE - 0.025) / height),
         borderaxespad=0,
         ncols=4 if sum(map(len, labels)) <= 88 else 2,
         frameon=False,
@@ -248,7 +276,7 @@ def _bits_axis(axes: Axes, bits: np.ndarray) -> None:
 
 def _baselines(baselines: dict) -> list[tuple[float, str]]:
     """(bits, label) of what is reached without a network, in ascending order."""
-    named = [(baselines.get(key), name) for key, name in BASELINES.items()]
+    named = [(bits, baseline_name(key)) for key, bits in baselines.items()]
     known = [(float(bits), name) for bits, name in named if bits is not None and np.isfinite(bits)]
     for (bits, name_train), (bits_val, name) in itertools.pairwise(list(known)):
         if name == f"{name_train}, val" and math.isclose(bits, bits_val, rel_tol=0.02):
@@ -332,3 +360,14 @@ def write_figure(figure: Figure, path: str | os.PathLike) -> None:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png")
     write_atomically(path, buffer.getvalue())
+
+
+def draw_progress(results: Results, kind, config: Config, train, folder: Path) -> None:
+    """The curves of results.json, and the samples through training. kind: as in kinds.Kind."""
+    curve = loss_curve(results, losses_in_bits=config.training.loss == "bound")
+    write_figure(curve, folder / "loss_curve.png")
+    write_figure(validation(results), folder / "validation.png")
+    frames = kind.training_frames(
+        results.examples_per_epoch, results.validated_epochs, config, train
+    )
+    write_gif(frames, folder / "sample_evolution_throughout_training.gif")

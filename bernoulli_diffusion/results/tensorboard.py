@@ -9,6 +9,7 @@ import numpy as np
 from torch import nn
 
 from ..system.errors import UserError
+from .record import Results
 
 
 def check_installed() -> None:
@@ -31,19 +32,16 @@ class Board:
 
         self.writer = SummaryWriter(str(results_dir / "tensorboard"), purge_step=step + 1)
 
-    def add(self, results: dict, model: nn.Module, frame: np.ndarray, step: int) -> None:
+    def add(self, results: Results, model: nn.Module, frame: np.ndarray, step: int) -> None:
         """The last validation in results, a picture of its samples, uint8, and the parameters."""
-        writer, bound = self.writer, results["bound"]
-        for name in ("train", "val"):
-            if bound[name]:
-                writer.add_scalar(f"bound/{name}", bound[name][-1], step)
-        if results["losses"]:
-            writer.add_scalar("loss", results["losses"][-1], step)
-        for name, shares in results.get("proportions", {}).items():
-            writer.add_scalar(f"share/{name}", shares[-1], step)
-        for name, tag in (("distinct", "share/distinct"), ("energy_distance", "energy distance")):
-            if name in results:
-                writer.add_scalar(tag, results[name][-1], step)
+        writer, bound = self.writer, results.bound
+        for name, values in (("train", bound.train), ("val", bound.val)):
+            if values:
+                writer.add_scalar(f"bound/{name}", values[-1], step)
+        if results.losses:
+            writer.add_scalar("loss", results.losses[-1], step)
+        for measure in results.measures:
+            writer.add_scalar(measure.tag, measure.values[-1], step)
         writer.add_image("samples", frame, step, dataformats="HWC"[: frame.ndim])
         for name, parameter in model.named_parameters():
             writer.add_histogram(f"parameters/{name}", parameter.detach(), step)

@@ -8,6 +8,8 @@ import math
 from itertools import pairwise
 from typing import NamedTuple
 
+from .record import Results
+
 ENOUGH = 3  # validations of trained weights before a trend is spoken of
 RISES = 5  # last values of the bound on val, each above the one before
 WORTHWHILE = 0.005  # of the bound: a fall of less in the last quarter is not worth the time
@@ -29,41 +31,36 @@ class Point(NamedTuple):
     error: float
 
 
-def curve(results: dict, name: str) -> list[Point]:
+def curve(results: Results, name: str) -> list[Point]:
     """The bound on train or val, without the validation before the first step (if there are others)."""
-    bound = results["bound"]
-    points = [
-        Point(*point)
-        for point in zip(
-            results["validated_epochs"], bound[name], bound[f"{name}_standard_error"], strict=True
-        )
-    ]
+    bits, errors = (vars(results.bound)[key] for key in (name, f"{name}_standard_error"))
+    points = [Point(*p) for p in zip(results.validated_epochs, bits, errors, strict=True)]
     return [p for p in points if p.epoch > 0] or points
 
 
-def best_bounds(results: dict) -> dict[str, Point] | None:
+def best_bounds(results: Results) -> dict[str, Point] | None:
     """The bounds at the validation with the lowest bound on val (else on train), by name.
 
     If that is the last one and the run has come to its end, those of the more precise final
     measurement. None before the first validation.
     """
-    names = ("val", "train") if results["has_val"] else ("train",)
+    names = ("val", "train") if results.has_val else ("train",)
     curves = {name: curve(results, name) for name in names}
     if not curves["train"]:
         return None
     judged_by = curves[names[0]]
     best = min(range(len(judged_by)), key=lambda i: judged_by[i].bits)
     bounds = {name: points[best] for name, points in curves.items()}
-    final = results.get("final_bound")  # results of the first version have none
+    final = results.final_bound
     if final and best == len(judged_by) - 1:
         for name, point in bounds.items():
-            bounds[name] = Point(point.epoch, final[name]["bits"], final[name]["standard_error"])
+            bounds[name] = Point(point.epoch, final[name].bits, final[name].standard_error)
     return bounds
 
 
-def findings(results: dict) -> list[Finding]:
+def findings(results: Results) -> list[Finding]:
     """All that can be said of a run, the most important first; never empty."""
-    judged_by = "val" if results["has_val"] else "train"
+    judged_by = results.judged_by
     points = curve(results, judged_by)
     found = _failed(results)
     if len([p for p in points if p.epoch > 0]) < ENOUGH:
@@ -82,16 +79,16 @@ def findings(results: dict) -> list[Finding]:
     ]
 
 
-def _failed(results: dict) -> list[Finding]:
-    status = str(results["status"])
+def _failed(results: Results) -> list[Finding]:
+    status = results.status
     if not status.startswith("failed"):
         return []
     return [Finding("The run failed.", status.removeprefix("failed: ") + ".", "bad")]
 
 
-def _overfitting(results: dict) -> list[Finding]:
+def _overfitting(results: Results) -> list[Finding]:
     """The bound on val has risen since its best, while that on train has not."""
-    if not results["has_val"]:
+    if not results.has_val:
         return []
     val, train = curve(results, "val"), curve(results, "train")
     best = min(range(len(val)), key=lambda i: val[i].bits)
@@ -113,20 +110,21 @@ def _overfitting(results: dict) -> list[Finding]:
     return [Finding(f"Overfitting since epoch {val[best].epoch:,}.", evidence, "bad")]
 
 
-def _memorising(results: dict) -> list[Finding]:
+def _memorising(results: Results) -> list[Finding]:
     """Samples are training strings, though held-out ones should be among them by now."""
-    if "proportions" not in results:  # real numbers are never drawn twice
+    shares = {name: results.measure(f"share_{name}") for name in ("train", "val", "other")}
+    if not all(shares.values()):  # real numbers are never drawn twice
         return []
-    shares = {name: results["proportions"][name][-1] for name in ("train", "val", "other")}
+    shares = {name: measure.values[-1] for name, measure in shares.items()}
     if shares["other"] >= 0.01:
         return []
-    data, n = results["data"], results["num_val_samples"]
+    data, n = results.data, results.num_val_samples
     copies = f"{100 * shares['train']:.1f}% of {n:,} samples are strings of train.txt"
-    if not results["has_val"]:
+    if not results.has_val:
         evidence = f"{copies}. Hold some strings out in val.txt to tell learning from memorising."
         return [Finding("Nothing new appears among the samples.", evidence, "neutral")]
-    held_out = data["val"]["lines"] - data["val_lines_in_train"]
-    expected = n * held_out / (data["train"]["lines"] + held_out)
+    held_out = data.val.lines - data.facts.get("val_lines_in_train", 0)
+    expected = n * held_out / (data.train.lines + held_out)
     seen = n * shares["val"]
     numbers = (
         f"{copies}, {seen:.0f} are held-out strings (about {expected:.0f} if all lines of the two"
@@ -144,9 +142,9 @@ def _memorising(results: dict) -> list[Finding]:
     return []
 
 
-def _undertrained(results: dict) -> list[Finding]:
+def _undertrained(results: Results) -> list[Finding]:
     """On train, hardly better than a model in which bits have nothing to do with each other."""
-    baseline, last = results["baselines"].get("independent_train"), curve(results, "train")[-1]
+    baseline, last = results.baselines.get("independent_train"), curve(results, "train")[-1]
     if baseline is None:
         return []
     gain = baseline - last.bits

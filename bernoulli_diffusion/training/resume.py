@@ -2,14 +2,15 @@
 
 import copy
 import dataclasses
-import json
 import math
 from pathlib import Path
 
 import torch
 
 from ..config import Config
-from ..system.errors import UserError
+from ..results import record
+from ..results.record import Results
+from ..system.errors import UserError, printable
 from . import checkpoint
 from .distributed import ALONE, Processes
 from .run_folder import RunFolder, read_run_folder
@@ -25,16 +26,13 @@ FREE = {
     "keep_checkpoints",
 }
 
-DAMAGED = (ValueError, KeyError, TypeError, RecursionError)  # what reading strange JSON may raise
-
 
 def is_finished(results_dir: Path) -> bool:
     """Whether results.json says that the run came to its end."""
     try:
-        status = json.loads((results_dir / "results.json").read_text())["status"]
-    except (OSError, *DAMAGED):
+        return record.read(results_dir).status.startswith("finished")
+    except UserError:
         return False
-    return str(status).startswith("finished")
 
 
 def find_results_dir(run_dir: Path) -> Path:
@@ -84,7 +82,7 @@ def resume(
         raise UserError(f"{path}: not a sound checkpoint: {problem}")
     trainer.resume(path, saved)
     if not is_finished(results_dir):  # it was killed while it wrote the last files
-        trainer.results["status"] = "running"
+        trainer.results.status = "running"
     return trainer
 
 
@@ -96,9 +94,8 @@ def _find_problem(saved: dict, trainer: Trainer) -> str | None:
     if not _is_optimizer_state(saved["optimizer"].get("state"), trainer):
         return "optimizer does not fit the network"
     try:
-        results = trainer.results | json.loads(saved["results"])
-        sound = _has_form(results, trainer.results) and _is_history(results, epoch, trainer)
-    except DAMAGED:
+        sound = _is_history(record.from_text(saved["results"]), epoch, trainer)
+    except ValueError:
         sound = False
     return None if sound else "results are not those of such a run"
 
@@ -118,31 +115,18 @@ def _is_optimizer_state(state, trainer: Trainer) -> bool:
     return True
 
 
-def _has_form(results, fresh) -> bool:
-    """Whether results has the keys and types of those of a fresh run, whose lists are empty."""
-    if isinstance(fresh, dict):
-        same_keys = isinstance(results, dict) and results.keys() == fresh.keys()
-        return same_keys and all(_has_form(results[key], fresh[key]) for key in fresh)
-    return fresh is None or type(results) is type(fresh)
-
-
-def _is_history(results: dict, epoch: int, trainer: Trainer) -> bool:
-    """Whether the lists of results have an entry for each epoch, and for each validation."""
-    count, bound = len(results["validated_epochs"]), results["bound"]
-    val = [bound["val"], bound["val_standard_error"]]
-    examples = results["examples_per_epoch"]
-    per_validation = [results["validated_epochs"], results["seconds"]]
-    per_validation += [bound["train"], bound["train_standard_error"]]
-    per_validation += val if results["has_val"] else []
-    for name, empty in trainer.validator.measures.empty().items():
-        per_validation += results[name].values() if isinstance(empty, dict) else [results[name]]
+def _is_history(results: Results, epoch: int, trainer: Trainer) -> bool:
+    """Whether results are those of this run so far: of its data, with all their numbers."""
+    fresh = trainer.results
+    names = {measure.name for measure in results.measures}
     return (
-        _are_numbers(results["losses"], epoch)
-        and all(_are_numbers(values, count) for values in per_validation)
-        and (results["has_val"] or val == [[], []])
-        and (results["best_epoch"] is None or results["best_epoch"] in results["validated_epochs"])
-        and len(examples) == count
-        and all(_are_examples(strings, trainer) for strings in examples)
+        (results.length, results.process, results.num_val_samples)
+        == (fresh.length, fresh.process, fresh.num_val_samples)
+        and names <= {measure.name for measure in fresh.measures}
+        and len(results.losses) == epoch
+        and record.is_finite(results)
+        and (results.best_epoch is None or results.best_epoch in results.validated_epochs)
+        and all(_are_examples(strings, trainer) for strings in results.examples_per_epoch)
     )
 
 
@@ -193,10 +177,10 @@ def _refuse_conflicts(kept: Config, asked: Config, path: Path) -> None:
 
 def _data_hashes(saved: dict, path: Path) -> dict[str, str | None]:
     try:
-        data = json.loads(saved["results"])["data"]
-        return {name: data[name] and data[name]["sha256"] for name in ("train", "val")}
-    except DAMAGED:
-        raise UserError(f"{path}: not a sound checkpoint: results name no data") from None
+        data = record.from_text(saved["results"]).data
+    except ValueError as error:
+        raise UserError(f"{path}: not a sound checkpoint: results: {printable(error)}") from None
+    return {"train": data.train.sha256, "val": data.val and data.val.sha256}
 
 
 def _refuse_changed_data(folder: RunFolder, hashes: dict, results_dir: Path) -> None:

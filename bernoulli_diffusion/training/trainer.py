@@ -1,6 +1,5 @@
 """Trainer: the results folder round the training loop, kept up to date at every validation."""
 
-import json
 import math
 import platform
 import sys
@@ -19,7 +18,7 @@ from .. import config as config_module
 from ..kinds import kind_of
 from ..likelihood import Estimate
 from ..noise import derive_seed
-from ..results import metrics
+from ..results import metrics, page, record
 from ..system.command_line import tell
 from ..system.device import all_threads, use_threads
 from ..system.errors import RunError, printable
@@ -108,9 +107,9 @@ class Trainer:
             checkpoint.load_weights(diffusion.reverse_model, saved[key], path)
         self.loop.load(saved)
         self.seconds_before = self.now = self._last_saved = saved["seconds"]
-        self.results |= json.loads(saved["results"])
-        self.loop.losses = self.results["losses"]
-        if self.epochs_done in self.results["validated_epochs"]:
+        self.results = record.from_text(saved["results"])
+        self.loop.losses = self.results.losses
+        if self.epochs_done in self.results.validated_epochs:
             self.loop.validated_at = self.step
 
     # ------------------------------------------------------------------------------- sizes
@@ -153,7 +152,7 @@ class Trainer:
         self.started = time.monotonic()
         if self.results_dir is None:
             self.results_dir = self.processes.from_first(lambda: new_results_dir(self.folder.path))
-        self.results |= {"status": "running", "final_bound": None}
+        self.results.status, self.results.final_bound = "running", None
         mine = lock(self.results_dir) if self.processes.is_first else nullcontext()
         interrupt = Interrupt(has_parent=self.processes.size > 1)
         with mine, interrupt, self._progress_bar() as self.bar:
@@ -172,7 +171,7 @@ class Trainer:
             except (RunError, OSError, RuntimeError) as error:
                 if isinstance(error, Diverged):
                     error = RunError(f"{error}; {self._last_good()}")
-                self.results["status"] = f"failed: {printable(str(error).strip() or repr(error))}"
+                self.results.status = f"failed: {printable(str(error).strip() or repr(error))}"
                 with suppress(OSError):  # it may be the disk that is full
                     self.write_results()
                     self.write_report()
@@ -187,7 +186,7 @@ class Trainer:
 
         results.json comes last: if it says that the run is finished, all the rest is there.
         """
-        self.results["status"] = status
+        self.results.status = status
         self.save()
         self.draw_progress()
         self.write_report()
@@ -219,7 +218,7 @@ class Trainer:
     @property
     def is_finished(self) -> bool:
         """Whether a resumed run has nothing left to do."""
-        return self.results["status"].startswith("finished") and (
+        return self.results.status.startswith("finished") and (
             self.loop.plan.reason_to_stop(self.step, self.now) is not None
         )
 
@@ -248,17 +247,17 @@ class Trainer:
         samples = self.validator.draw(self.averaged, interrupt.poll)
         samples_per_second = len(samples) / max(1e-9, time.monotonic() - start)
         measures, results = self.validator.measures, self.results
-        results["validated_epochs"].append(self.epochs_done)
-        results["seconds"].append(round(self.seconds(), 3))
+        results.validated_epochs.append(self.epochs_done)
+        results.seconds.append(round(self.seconds(), 3))
         for name, bound in bounds.items():
             if bound is not None:
-                results["bound"][name].append(bound.bits)
-                results["bound"][f"{name}_standard_error"].append(bound.standard_error)
-        _append(results, measures.of(samples))
+                getattr(results.bound, name).append(bound.bits)
+                getattr(results.bound, f"{name}_standard_error").append(bound.standard_error)
+        results.add_measured(measures.of(samples))
         examples = measures.examples(samples, self.training.num_examples)
-        results["examples_per_epoch"].append(examples)
-        results["samples_per_second"] = float(f"{samples_per_second:.4g}")
-        results |= measures.last(samples)
+        results.examples_per_epoch.append(examples)
+        results.samples_per_second = float(f"{samples_per_second:.4g}")
+        results.statistics = measures.statistics(samples)
         self._keep_best((bounds["val"] or bounds["train"]).bits)
         self.write_results()
         if self.processes.is_first:
@@ -284,14 +283,14 @@ class Trainer:
     def measure_final_bound(self, interrupt: Interrupt) -> None:
         """The averaged weights' bound once more, from more draws than at each validation."""
         bounds = self._measure_bounds(interrupt, FINAL_DRAWS)
-        self.results["final_bound"] = {
-            name: bound and bound._asdict() for name, bound in bounds.items()
+        self.results.final_bound = {
+            name: bound and record.Bound(*bound) for name, bound in bounds.items()
         }
 
     def _keep_best(self, bound: float) -> None:
         """Keep the weights with the best bound in model_best.pt."""
         if self.loop.note(bound):
-            self.results["best_epoch"] = self.epochs_done
+            self.results.best_epoch = self.epochs_done
             if self.processes.is_first:
                 path = self.results_dir / "checkpoints" / "model_best.pt"
                 checkpoint.save(path, self.state())
@@ -299,12 +298,12 @@ class Trainer:
     def _last_validation(self) -> str:
         """The latest bound and shares, for the progress bar and the log."""
         results = self.results
-        if not results["validated_epochs"]:
+        if not results.validated_epochs:
             return ""
-        text = f", bound {results['bound']['train'][-1]:.3f} bits"
-        if results["has_val"]:
-            text += f" (val {results['bound']['val'][-1]:.3f})"
-        return text + self.validator.measures.in_short(results)
+        text = f", bound {results.bound.train[-1]:.3f} bits"
+        if results.has_val:
+            text += f" (val {results.bound.val[-1]:.3f})"
+        return text + results.last_on_one_line()
 
     # ------------------------------------------------------------------------------- telling
 
@@ -345,47 +344,36 @@ class Trainer:
 
     # ------------------------------------------------------------------------------- writing
 
-    def _new_results(self) -> dict:
-        """The results.json of a run that has not begun."""
+    def _new_results(self) -> record.Results:
+        """The results of a run that has not begun."""
         train, val, measures = self.folder.train, self.folder.val, self.validator.measures
-        return {
-            "status": "running",
-            "process": self.config.model.process,
-            "length": self.length,
-            "has_val": val is not None,
-            "data": {
-                "train": {"lines": len(train), "sha256": train.sha256()},
-                "val": val and {"lines": len(val), "sha256": val.sha256()},
-                **measures.about_data,
-            },
-            "baselines": measures.baselines,
-            "losses": self.loop.losses,  # bits, one an epoch: the mean training loss
-            "validated_epochs": [],  # the lists below have one entry for each of these
-            "seconds": [],  # since the start
-            "bound": {  # bits
-                "train": [],
-                "train_standard_error": [],
-                "val": [],
-                "val_standard_error": [],
-            },
-            "final_bound": None,  # {"train": {"bits", "standard_error"}, "val": the same or None}
-            **measures.empty(),
-            "examples_per_epoch": [],
-            **measures.last(None),
-            "samples_per_second": None,  # of the last validation
-            "num_val_samples": self.training.num_val_samples,
-            "best_epoch": None,
-            "num_parameters": self.num_parameters,
-            "reverse_model_sha256": self.folder.source.sha256,
-            "seed": self.training.seed,
-            "device": str(self.device),
-            "versions": {
+        return record.Results(
+            status="running",
+            process=self.config.model.process,
+            samples=self.kind.SAMPLES,
+            units=self.kind.UNITS,
+            length=self.length,
+            data=record.Data(
+                record.File(len(train), train.sha256()),
+                val and record.File(len(val), val.sha256()),
+                measures.facts,
+            ),
+            baselines=measures.baselines,
+            losses=self.loop.losses,
+            measures=measures.described(),
+            data_examples=measures.data_examples(),
+            num_val_samples=self.training.num_val_samples,
+            num_parameters=self.num_parameters,
+            reverse_model_sha256=self.folder.source.sha256,
+            seed=self.training.seed,
+            device=str(self.device),
+            versions={
                 "bernoulli_diffusion": __version__,
                 "torch": str(torch.__version__),
                 "numpy": np.__version__,
                 "python": platform.python_version(),
             },
-        }
+        )
 
     def state(self) -> dict:
         """The checkpoint of this moment; see checkpoint.KEYS."""
@@ -401,7 +389,7 @@ class Trainer:
             **self.loop.state(),
             "epoch": self.epoch,
             "seconds": self.seconds(),
-            "results": json.dumps(self.results),
+            "results": record.to_text(self.results),
         }
 
     def save(self) -> None:
@@ -440,17 +428,19 @@ class Trainer:
     def write_results(self) -> None:
         if not self.processes.is_first:
             return
-        text = json.dumps(self.results, indent=1)
-        write_atomically(self.results_dir / "results.json", text.encode())
+        text = record.to_text(self.results)
+        write_atomically(self.results_dir / record.FILE_NAME, text.encode())
 
     def draw_progress(self) -> None:
         """Draw what results.json holds: both curves and the sample evolution."""
         start = time.monotonic()
         results, folder = self.results, self.results_dir
-        if not (self.processes.is_first and results["validated_epochs"]):
+        if not (self.processes.is_first and results.validated_epochs):
             return
         try:
-            self.kind.draw_progress(results, self.config, self.folder.train, folder)
+            from ..results import plots  # here, because importing matplotlib takes half a second
+
+            plots.draw_progress(results, self.kind, self.config, self.folder.train, folder)
         except Exception as error:
             self.warn(f"the pictures could not be drawn: {type(error).__name__}: {error}")
         self._last_drawn = time.monotonic()
@@ -461,7 +451,8 @@ class Trainer:
         if not self.processes.is_first:
             return
         try:
-            self.kind.write_report(self.results, self.config, self.results_dir)
+            shape = self.config.data.shape
+            page.write(self.results, self.kind, self.results_dir, shape)
         except Exception as error:
             self.warn(f"report.html could not be written: {type(error).__name__}: {error}")
 
@@ -474,7 +465,8 @@ class Trainer:
     def _show_on_board(self) -> None:
         """The same for TensorBoard, with --tensorboard."""
         if self.board:
-            frame = self.kind.draw_frame(self.results, self.config, self.folder.train)
+            last = self.results.examples_per_epoch[-1:], self.results.validated_epochs[-1:]
+            [frame] = self.kind.training_frames(*last, self.config, self.folder.train)
             self.board.add(self.results, self.averaged.reverse_model, frame, self.step)
 
     @all_threads()
@@ -492,12 +484,3 @@ class Trainer:
             raise
         except Exception as error:
             self.warn(f"reverse_process.gif could not be drawn: {type(error).__name__}: {error}")
-
-
-def _append(results: dict, measured: dict) -> None:
-    """Add each number in measured to the list of the same name in results."""
-    for name, value in measured.items():
-        if isinstance(value, dict):
-            _append(results[name], value)
-        else:
-            results[name].append(value)

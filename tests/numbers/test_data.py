@@ -173,12 +173,12 @@ def test_energy_distance_is_at_its_floor_for_the_same_law_and_above_for_another(
     for _ in range(2):
         val = vectors(rng.normal(size=(600, 2)), like=train)
         measures = measures_file.Measures(train, val, config, val)
-        floors.append(measures.about_data["energy_floor"])
+        floors.append(measures.facts["energy_floor"])
     same = [measures.of(rng.normal(size=(800, 2)))["energy_distance"] for _ in range(20)]
     assert np.mean(same) == pytest.approx(floors[-1], rel=0.35)
-    assert np.mean(np.array(same) > measures.about_data["energy_floor_high"]) <= 0.2
+    assert np.mean(np.array(same) > measures.facts["energy_floor_high"]) <= 0.2
     shifted = measures.of(rng.normal(size=(800, 2)) + np.array([0.3, 0.0]))["energy_distance"]
-    assert shifted > 2 * measures.about_data["energy_floor_high"]
+    assert shifted > 2 * measures.facts["energy_floor_high"]
 
 
 @pytest.mark.parametrize(

@@ -305,7 +305,7 @@ def test_schedules_reach_the_same_law(schedule):
 
 def test_grid_and_deterministic_samplers_reach_it_too():
     assert_covariance(drawn(oracle(T=200), 5000, steps=100), C, slack=0.03)
-    options = {"is_deterministic": True}
+    options = {"sampler": "deterministic"}
     assert_covariance(drawn(oracle(T=200, schedule="cosine"), 5000, **options), C, slack=0.05)
     once, again = (drawn(oracle(T=50), 10, steps=10, **options) for _ in range(2))
     assert torch.equal(once, again)

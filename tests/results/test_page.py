@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 from processes import Command, make_run, only_results_dir, strike, without_timings
-from results_folders import made_up, made_up_real, write_folder
+from results_folders import made_up, made_up_real, record_of, write_folder
 
 from bernoulli_diffusion import compare
 from bernoulli_diffusion import report_page as report_command
@@ -30,15 +30,18 @@ from bernoulli_diffusion.bits.measures import (
     count_ones,
     square,
 )
+from bernoulli_diffusion.bits.pictures import strings_picture
+from bernoulli_diffusion.kinds import KINDS
 from bernoulli_diffusion.results import page as report_page
-from bernoulli_diffusion.results.page import grey_map, heat_map, network_name, page, png
+from bernoulli_diffusion.results import record
+from bernoulli_diffusion.results.pages import cells, grey_map, heat_map, network_name
 from bernoulli_diffusion.results.verdict import findings
 
 MARKUP = '<script>window.hacked = 1</script><img src=x onerror="window.hacked = 1">\'"&amp;'
 
 
 def claims(results: dict) -> list[str]:
-    return [finding.claim for finding in findings(results)]
+    return [finding.claim for finding in findings(record_of(results))]
 
 
 # ----------------------------------------------------------------------------- the verdict
@@ -107,7 +110,7 @@ def test_findings_are_cautious():
 @pytest.mark.parametrize("shift", [0.0, 1e-3])
 def test_evidence_has_the_numbers(shift):
     results = made_up([8.0, 3.0, 2.5, 2.8, 3.2 + shift], [8.0, 2.9, 2.4, 2.3, 2.2], shares=GENERAL)
-    evidence = findings(results)[0].evidence
+    evidence = findings(record_of(results))[0].evidence
     assert "2.500 ± 0.010 bits at epoch 20" in evidence
     assert f"{3.2 + shift:.3f} ± 0.010 bits now" in evidence
 
@@ -187,9 +190,12 @@ def test_constant_bits_have_no_noise_and_no_difference():
 # ----------------------------------------------------------------------------- pieces of the page
 
 
-def test_png():
+def test_cells_are_a_picture_with_a_pixel_for_each():
     pixels = np.random.default_rng(0).integers(0, 256, (7, 13, 3)).astype(np.uint8)
-    assert np.array_equal(iio.imread(png(pixels), extension=".png"), pixels)
+    found = cells(pixels, "caption", side=320)
+    assert (found.width, found.height) == (13 * 24, 7 * 24)
+    data = base64.b64decode(found.source.split(",", 1)[1])
+    assert np.array_equal(iio.imread(data, extension=".png"), pixels)
 
 
 def test_colours():
@@ -216,6 +222,21 @@ def test_colours():
 )
 def test_network_name(source, name):
     assert network_name(source) == name
+
+
+def json_of(folder: Path) -> dict:
+    return json.loads((folder / "results.json").read_text())
+
+
+def page(results: dict, folder: Path, shape=None) -> str:
+    """The page of a run whose results.json says that."""
+    found = record_of(results)
+    return report_page.page(found, KINDS[found.process], folder, shape).decode()
+
+
+def write_page(folder: Path) -> None:
+    results = record.read(folder)
+    report_page.write(results, KINDS[results.process], folder)
 
 
 class Reader(html.parser.HTMLParser):
@@ -284,18 +305,18 @@ def test_a_page_of_real_numbers(tmp_path):
     results = made_up_real([8.0, -3.0, -3.1, -3.1, -3.1])
     folder = write_folder(tmp_path, results)
     for name in ("samples.png", "forward_process.png"):
-        (folder / name).write_bytes(png(np.zeros((3, 3, 3), np.uint8)))
+        iio.imwrite(folder / name, np.zeros((3, 3, 3), np.uint8))
     reader = assert_self_contained(page(results, folder))
     assert "80 samples of 8 numbers" in reader.text
     assert "0.0200energy distance of the samples; 0.0100 by chance" in reader.text
-    assert "3.600 bitsbaseline: gaussian" in reader.text
+    assert "3.600 bitsbaseline: Gaussian" in reader.text
     assert "Converged." in reader.text
     assert sum(tag == "img" for tag, _ in reader.tags) == 2
 
 
 def test_strings_as_pictures():
     def greys(*arguments):
-        return report_page.strings_picture(*arguments)[:, :, 0].tolist()
+        return strings_picture(*arguments)[:, :, 0].tolist()
 
     assert greys(["010", "111"], None) == [[255, 30, 255], [30, 30, 30]]
     gap = 200
@@ -311,7 +332,7 @@ def test_strings_as_pictures():
 
 def hostile(tmp_path: Path) -> Path:
     """A results folder in which every text is markup."""
-    results = made_up([8.0, 3.0, 2.9, 2.8], status=MARKUP, device=MARKUP, seed=MARKUP)
+    results = made_up([8.0, 3.0, 2.9, 2.8], status=MARKUP, device=MARKUP)
     results["versions"] = {MARKUP: MARKUP}
     results["reverse_model_sha256"] = results["data"]["train"]["sha256"] = MARKUP
     results["examples_per_epoch"] = results["data_examples"] = [[MARKUP, MARKUP]] * 4
@@ -326,16 +347,19 @@ def hostile(tmp_path: Path) -> Path:
 
 def test_nothing_from_a_run_folder_becomes_markup(tmp_path):
     folder = hostile(tmp_path)
-    text = page(report_page.read_results(folder), folder)
+    text = page(json_of(folder), folder)
     plain = write_folder(tmp_path, made_up([8.0, 3.0, 2.9, 2.8]))
-    reader, usual = assert_self_contained(text), Reader(page(made_up([8.0, 3.0, 2.9, 2.8]), plain))
+    reader, usual = (
+        assert_self_contained(text),
+        Reader(page(made_up([8.0, 3.0, 2.9, 2.8]), plain)),
+    )
     assert [tag for tag, _ in reader.tags] == [tag for tag, _ in usual.tags]
     assert reader.text.count(MARKUP) >= 5  # it is shown as what it is
 
 
 def test_nothing_from_a_run_folder_becomes_markup_in_a_comparison(tmp_path, monkeypatch):
     folder = hostile(tmp_path)
-    report_page.write(report_page.read_results(folder), folder)
+    write_page(folder)
     write_folder(tmp_path / "other", "", name=MARKUP.replace("/", "|"))
     target = tmp_path / "compared.html"
     monkeypatch.setattr(sys, "argv", ["compare", str(tmp_path), "--html", str(target)])
@@ -353,7 +377,7 @@ def test_the_page_of_an_old_run_is_made_again(tmp_path, monkeypatch, capsys):
     assert capsys.readouterr().out == f"{folder / 'report.html'}\n"
     assert_self_contained((folder / "report.html").read_text())
     for path, reason in (
-        (strange, "not the results of a run: KeyError"),
+        (strange, "not the results of a run: status is missing"),
         (tmp_path, "no such file"),
     ):
         monkeypatch.setattr(sys, "argv", ["report_page", str(path)])
@@ -388,14 +412,14 @@ def test_the_page_of_a_run_is_complete_and_quick(trained):
     assert "Not measured" not in reader.text
     # two curves, two GIFs, samples, data, three maps of pairs
     assert sum(tag == "img" for tag, _ in reader.tags) == 9
-    results = report_page.read_results(trained)
+    results = record.read(trained)
     start = time.process_time()
-    report_page.write(results, trained)
+    report_page.write(results, KINDS[results.process], trained)
     assert time.process_time() - start < 0.3
 
 
 def test_statistics_and_examples_are_those_of_the_data(trained):
-    results = report_page.read_results(trained)
+    results = json_of(trained)
     val = (trained.parents[1] / "val.txt").read_text().split()
     assert results["data_examples"] == val
     ones = [sum(line[i] == "1" for line in val) for i in range(8)]
@@ -405,7 +429,7 @@ def test_statistics_and_examples_are_those_of_the_data(trained):
 
 
 def test_metrics_have_a_line_for_each_validation(trained):
-    results, metrics = report_page.read_results(trained), metrics_of(trained)
+    results, metrics = json_of(trained), metrics_of(trained)
     assert [row["epoch"] for row in metrics] == results["validated_epochs"] == [0, 2, 4, 6]
     assert [row["bound_val"] for row in metrics] == results["bound"]["val"]
     assert [row["share_other"] for row in metrics] == results["proportions"]["other"]
@@ -456,7 +480,7 @@ def test_commands_on_the_page_work(trained, tmp_path):
     assert lines[5] == f"python train.py {again}"
     command = Command(tmp_path, "train.py", again, "--device", "cpu")
     assert command.wait() == 0, command.stderr
-    first, second = (report_page.read_results(f) for f in (trained, only_results_dir(again)))
+    first, second = (json_of(f) for f in (trained, only_results_dir(again)))
     assert without_timings(second) == without_timings(first)
 
 
@@ -501,7 +525,7 @@ def test_tensorboard(trained, tmp_path):
     events.Reload()
     for name in ("train", "val"):
         shown = [e.value for e in events.Scalars(f"bound/{name}")]
-        assert shown == pytest.approx(report_page.read_results(folder)["bound"][name])
+        assert shown == pytest.approx(vars(record.read(folder).bound)[name])
     assert [e.step for e in events.Scalars("share/val")] == [0, 8, 16, 24]
     assert len(events.Images("samples")) == 4
     histograms = [tag for tag in events.Tags()["histograms"] if tag.startswith("parameters/")]
@@ -541,10 +565,10 @@ def pages(trained, tmp_path_factory) -> dict[str, Path]:
     """A real run's page, a hostile one, and a comparison of both."""
     folder = tmp_path_factory.mktemp("pages")
     bad = hostile(folder)
-    report_page.write(report_page.read_results(bad), bad)
+    write_page(bad)
     runs = [compare.read_run(path) for path in (trained, bad)]
     compared = folder / "compared.html"
-    compared.write_text(compare.page(compare.group(runs, "bound"), [MARKUP * 3], folder))
+    compared.write_bytes(compare.page(compare.group(runs, "bound"), [MARKUP * 3], folder))
     return {"run": trained / "report.html", "hostile": bad / "report.html", "compared": compared}
 
 

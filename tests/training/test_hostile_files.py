@@ -26,6 +26,7 @@ from processes import ROOT, Command, make_run, only_results_dir
 from bernoulli_diffusion.config import SECTIONS
 from bernoulli_diffusion.results import plots
 from bernoulli_diffusion.results.frames import write_gif
+from bernoulli_diffusion.results.record import from_text
 from bernoulli_diffusion.system import command_line, files
 from bernoulli_diffusion.system.interrupt import Interrupted
 from bernoulli_diffusion.training import checkpoint
@@ -299,7 +300,7 @@ def checkpoint_bytes(draw, data: bytes) -> bytes:
     elif kind == "results":
         results = json.loads(state["results"])
         holder = draw(
-            st.sampled_from([results, results["bound"], results["proportions"], results["data"]])
+            st.sampled_from([results, results["bound"], results["measures"][0], results["data"]])
         )
         key = draw(st.sampled_from(sorted(holder)))
         holder[key] = draw(st.sampled_from(NO_LISTS))
@@ -443,7 +444,7 @@ def writers(stopped) -> dict:
     """What is written into a results folder: name -> (write(path), size)."""
     state = torch.load(stopped[1], weights_only=True)
     frames = np.zeros((3, 40, 40), np.uint8)
-    figure = plots.validation(json.loads(state["results"]))
+    figure = plots.validation(from_text(state["results"]))
     return {
         "model_epoch_1.pt": lambda path: checkpoint.save(path, state),
         "results.json": lambda path: files.write_atomically(path, state["results"].encode()),

@@ -226,7 +226,7 @@ def test_a_signal_while_the_last_files_are_written(run_dir, monkeypatch):
     monkeypatch.setattr(Trainer, "draw_progress", lambda _: signal.raise_signal(signal.SIGTERM))
     trainer = start(run_dir)
     trainer.train()
-    assert trainer.results["status"] == "finished"
+    assert trainer.results.status == "finished"
 
 
 def test_the_training_stream_does_not_notice_validations(run_dir):
@@ -239,7 +239,7 @@ def test_a_finished_run_has_nothing_left(run_dir):
     start(run_dir).train()
     resumed = go_on(run_dir)
     assert resumed.is_finished
-    assert resumed.results["status"] == "finished"
+    assert resumed.results.status == "finished"
 
 
 def test_more_epochs(run_dir):

@@ -565,7 +565,7 @@ def test_the_samples_of_a_validation(run_dir):
 
 
 def test_a_picture_that_cannot_be_drawn_ends_nothing(run_dir, monkeypatch, capsys):
-    def broken(*_):
+    def broken(*_, **__):
         raise ValueError("no font")
 
     monkeypatch.setattr(plots, "loss_curve", broken)
