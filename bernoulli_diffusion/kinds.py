@@ -207,6 +207,7 @@ class Kind(Protocol):
     UNITS: str  # and what these are made of: "bits"
     NEEDED: str  # what train.txt has to hold
     NETWORK: Path | None  # the file with its ReverseModel; None: the package's reverse_model.py
+    NETWORKS: tuple[str, ...]  # those in networks/ that are for such data
     OPTIONS: frozenset  # options of the commands that not every kind answers, without dashes
     NOISE_OPTION: str  # the one among them that says how noisy the strings of --denoise are
 

@@ -12,7 +12,7 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -104,7 +104,7 @@ def main() -> None:
     search = Search(
         run_dir,
         portfolio(
-            folder.config.model.process,
+            kind_of(folder.config).NETWORKS,
             (run_dir / "reverse_model.py").exists(),
             arguments.networks,
         ),
@@ -171,11 +171,11 @@ class Trial:
         return Path(self.results_dir) / "checkpoints" / "model_best.pt"
 
 
-def portfolio(kind: str, has_own: bool, networks: list[Path]) -> list[Candidate]:
+def portfolio(suited: Collection[str], has_own: bool, networks: list[Path]) -> list[Candidate]:
     """What is tried: RUN_DIR's network, the package's in several sizes, and those of --networks.
 
     In this order, as far as the time goes; those that the user named come before the package's.
-    kind: model.process; has_own: whether RUN_DIR has a reverse_model.py.
+    suited: those in networks/ that are for such data; has_own: whether RUN_DIR has a reverse_model.py.
     """
     found = [Candidate("own")] if has_own else []
     found += [Candidate("default", "default", {}) if has_own else Candidate("default")]
@@ -185,14 +185,14 @@ def portfolio(kind: str, has_own: bool, networks: list[Path]) -> list[Candidate]
         found.append(
             Candidate(path.stem if path.stem not in taken else str(path), str(path.resolve()), {})
         )
-    if kind == "bernoulli":
-        found += [
-            Candidate("hidden_tree", "hidden_tree", {}),
-            Candidate("tree_and_mlp", "tree_and_mlp", {}),
-            Candidate("mixture", "mixture", {}),
-            Candidate("mixture_and_mlp", "tree_and_mlp", {"base": "mixture"}),
-            Candidate("hidden_tree_32", "hidden_tree", {"num_states": 32}),
-        ]
+    packaged = [
+        Candidate("hidden_tree", "hidden_tree", {}),
+        Candidate("tree_and_mlp", "tree_and_mlp", {}),
+        Candidate("mixture", "mixture", {}),
+        Candidate("mixture_and_mlp", "tree_and_mlp", {"base": "mixture"}),
+        Candidate("hidden_tree_32", "hidden_tree", {"num_states": 32}),
+    ]
+    found += [candidate for candidate in packaged if candidate.network in suited]
     found += [
         Candidate("wide", "default", {"width": 512, "dropout": 0.2}),
         Candidate("small", "default", {"width": 128, "dropout": 0.4}),

@@ -1,6 +1,8 @@
 """Both kinds of data offer what kinds.py describes, and nobody else asks which one it serves."""
 
+import ast
 import inspect
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -64,3 +66,71 @@ def test_what_only_one_kind_has_is_none_with_the_other():
     for name in ("flips", "beside_steps", "deterministic_step"):
         assert (getattr(bits, name) is None) != (getattr(numbers, name) is None)
     assert torch.equal(bits.flips.max_flip_probability()[:2], torch.tensor([0.0, 1.0]).double())
+
+
+# ----------------------------------------------------------------------------- nobody else asks
+
+PACKAGE = Path(kinds.__file__).parent
+OUTSIDE = [
+    path
+    for path in sorted(PACKAGE.rglob("*.py"))
+    if path.relative_to(PACKAGE).parts[0] not in ("bits", "numbers", "kinds.py")
+]
+OF_OLD_FILES = PACKAGE / "results" / "record.py"  # 1.0 did not say what its results are of
+CAPABILITIES = {"flips", "deterministic_step", "beside_steps", "simple_loss"}
+OF_A_KIND = {
+    "BitStrings",
+    "RealVectors",
+    "BernoulliDiffusionProcess",
+    "GaussianDiffusionProcess",
+}
+ASK_THE_PROCESS = {"sampling.py", "conditioning.py", "diffusion.py", "likelihood.py"}
+
+
+def asks_which_kind(tree: ast.Module, may_ask_process: bool) -> list[str]:
+    """What in a file finds out which kind of data it serves: line and reason."""
+    found = []
+
+    def note(node: ast.AST, reason: str) -> None:
+        found.append(f"line {node.lineno}: {reason}")
+
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Compare):
+            sides = [node.left, *node.comparators]
+            if any(isinstance(s, ast.Constant) and s.value in KINDS for s in sides):
+                note(node, "compares with the name of a kind")
+            if any(isinstance(s, ast.Attribute) and s.attr == "process" for s in sides):
+                note(node, "compares model.process")
+            attributes = {s.attr for s in sides if isinstance(s, ast.Attribute)}
+            if attributes & CAPABILITIES and not may_ask_process:
+                note(node, f"asks for {attributes & CAPABILITIES}")
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "isinstance":
+            names = {n.id for n in ast.walk(node.args[1]) if isinstance(n, ast.Name)}
+            for name in names & OF_A_KIND:
+                note(node, f"isinstance of {name}")
+        name = getattr(node, "attr", getattr(node, "id", getattr(node, "name", "")))
+        if name in ("is_real", "has_flips"):
+            note(node, name)
+        if isinstance(node, ast.Constant) and node.value in ("proportions", "energy_distance"):
+            note(node, f"knows a measure of one kind, {node.value}")
+    return found
+
+
+@pytest.mark.parametrize("path", OUTSIDE, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_nobody_asks_which_kind_it_is(path):
+    if path == OF_OLD_FILES:
+        return
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    assert not asks_which_kind(tree, path.name in ASK_THE_PROCESS)
+
+
+def test_questions_are_found():
+    asked = """
+if config.model.process == name: pass
+if kind == "gaussian": pass
+if isinstance(strings, (int, BitStrings)): pass
+x = results["proportions"]
+if process.flips is not None: pass
+def is_real(results): pass
+"""
+    assert len(asks_which_kind(ast.parse(asked), False)) == 6

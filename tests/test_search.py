@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bernoulli_diffusion import search
+from bernoulli_diffusion import bits, numbers, search
 from bernoulli_diffusion.search import Candidate, Search, Trial, portfolio
 from bernoulli_diffusion.system.errors import RunError, UserError
 from bernoulli_diffusion.training import checkpoint
@@ -131,12 +131,12 @@ def test_a_state_that_is_none_is_refused(tmp_path, text):
 
 def test_the_portfolio(tmp_path):
     mine = tmp_path / "mixture.py"
-    names = [c.name for c in portfolio("bernoulli", False, [mine])]
+    names = [c.name for c in portfolio(bits.NETWORKS, False, [mine])]
     assert names[:2] == ["default", str(mine)]
     assert len(set(names)) == len(names)
-    assert portfolio("bernoulli", True, [])[0] == Candidate("own")
+    assert portfolio(bits.NETWORKS, True, [])[0] == Candidate("own")
     assert not any(
-        c.network in ("hidden_tree", "mixture") for c in portfolio("gaussian", False, [])
+        c.network in ("hidden_tree", "mixture") for c in portfolio(numbers.NETWORKS, False, [])
     )
 
 

@@ -19,6 +19,7 @@ NAME = "bits"
 SAMPLES, UNITS = "strings", "bits"
 NEEDED = "one string of 0 and 1 a line"
 NETWORK = None  # the package's reverse_model.py
+NETWORKS = ("hidden_tree", "tree_and_mlp", "mixture")
 OPTIONS = frozenset({"flip-probability", "exact", "explain", "heatmap"})
 REPORT = "bits_report.html"
 NOISE_OPTION = "flip-probability"

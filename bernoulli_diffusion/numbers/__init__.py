@@ -20,6 +20,7 @@ NAME = "real numbers"
 SAMPLES, UNITS = "samples", "numbers"
 NEEDED = "one sample a line, numbers between spaces"
 NETWORK = Path(__file__).parents[1] / "gaussian_reverse_model.py"
+NETWORKS = ()
 OPTIONS = frozenset({"noise-std"})
 REPORT = "numbers_report.html"
 NOISE_OPTION = "noise-std"

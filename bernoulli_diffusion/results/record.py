@@ -9,7 +9,7 @@ import json
 import math
 import types
 import typing
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
@@ -275,16 +275,17 @@ def _built(form, value, place: str):
         return _built(parts[0], value, place)
     if form is float and type(value) is int:
         return value
-    plain = form if isinstance(form, type) and origin is None else origin
-    if typing.get_origin(form) is None and hasattr(form, "__dataclass_fields__"):
+    plain = origin or form
+    if is_dataclass(form):
         if not isinstance(value, dict):
             raise ValueError(f"{place or 'the file'}: expected a mapping, found {_name(value)}")
         given = {}
         for part in fields(form):
+            where = f"{place}.{part.name}" if place else part.name
             if part.name in value:
-                given[part.name] = _built(part.type, value[part.name], f"{place}{part.name}")
+                given[part.name] = _built(part.type, value[part.name], where)
             elif part.default is MISSING and part.default_factory is MISSING:
-                raise ValueError(f"{place}{part.name} is missing")
+                raise ValueError(f"{where} is missing")
         return form(**given)
     if type(value) is not plain:
         raise ValueError(f"{place}: expected {plain.__name__}, found {_name(value)}")
