@@ -23,7 +23,6 @@ NETWORKS = ("hidden_tree", "tree_and_mlp", "mixture")
 OPTIONS = frozenset({"flip-probability", "exact", "explain", "heatmap"})
 REPORT = "bits_report.html"
 NOISE_OPTION = "flip-probability"
-PICTURE_SAMPLES = 36
 LEAST_LOST, LEAST_SIGNAL = (
     1e-9,
     1e-30,
@@ -107,12 +106,13 @@ def join(parts: list[np.ndarray], length: int) -> BitStrings:
 
 
 def most_drawn(length: int) -> int:
-    """Samples on their way from noise that a picture shows."""
-    return PICTURE_SAMPLES
+    from . import pictures  # here, because importing matplotlib takes half a second
+
+    return pictures.most_drawn(length)
 
 
 def training_frames(examples: list, epochs: list, config: Config, train: BitStrings) -> np.ndarray:
-    from . import pictures  # here, because importing matplotlib takes half a second
+    from . import pictures
 
     return pictures.training_frames(examples, epochs, config, train)
 

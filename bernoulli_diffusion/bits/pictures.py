@@ -19,7 +19,6 @@ from ..results.frames import sample_frames, write_gif
 from ..results.pages import BLACK, WHITE, cells, grey_map, heat_map
 from ..results.record import Results
 from ..sampling import trajectory
-from . import most_drawn
 from .data import BitStrings
 from .measures import (
     Comparison,
@@ -30,6 +29,7 @@ from .measures import (
     square,
 )
 
+SAMPLES = 36  # on their way from noise
 STEPS = 60  # network calls for reverse_process.gif
 MAX_LINE = 128  # bits on a page; longer strings take several lines
 MAX_SHOWN = 100  # strings on a page
@@ -51,6 +51,11 @@ def draw_model(diffusion, config: Config, train: BitStrings, seed: int, folder: 
     noise = Noise(seed, numbers, train.length)
     gif = folder / "reverse_process.gif"
     draw_trajectory(diffusion, noise, config, gif, steps=STEPS, poll=poll)
+
+
+def most_drawn(length: int) -> int:
+    """Samples on their way from noise that a picture shows."""
+    return SAMPLES
 
 
 def draw_trajectory(diffusion, noise: Noise, config: Config, path: Path, **how) -> None:

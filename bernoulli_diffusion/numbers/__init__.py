@@ -24,8 +24,6 @@ NETWORKS = ()
 OPTIONS = frozenset({"noise-std"})
 REPORT = "numbers_report.html"
 NOISE_OPTION = "noise-std"
-PICTURE_SAMPLES = 1000
-PICTURE_NUMBERS = 500_000  # in all of these, or fewer samples are drawn
 LEAST_SIGNAL = 1e-30  # of the variance at T; less could not be divided by
 
 
@@ -122,12 +120,13 @@ def join(parts: list[np.ndarray], length: int) -> np.ndarray:
 
 
 def most_drawn(length: int) -> int:
-    """Samples of so many numbers that a picture shows: their states are all in memory at once."""
-    return min(PICTURE_SAMPLES, max(36, PICTURE_NUMBERS // length))
+    from . import pictures  # here, because importing matplotlib takes half a second
+
+    return pictures.most_drawn(length)
 
 
 def training_frames(examples: list, epochs: list, config: Config, train: RealVectors) -> np.ndarray:
-    from . import pictures  # here, because importing matplotlib takes half a second
+    from . import pictures
 
     return pictures.training_frames(examples, epochs, config, train)
 

@@ -20,13 +20,14 @@ from ..results import frames, plots
 from ..results.frames import evenly_spaced, write_gif
 from ..results.plots import MUTED, TRAIN, VAL
 from ..sampling import trajectory
-from . import most_drawn
 from .data import RealVectors
 
 BINS = 60
 GRID = 400, 80  # points along an axis of a density: of one number, of two
 MAX_IMAGES = 64
 FRAMES = 32  # of a GIF
+SAMPLES = 1000  # on their way from noise
+NUMBERS = 500_000  # in all of these, or fewer samples are drawn
 STEPS = 150  # network calls for reverse_process.gif
 IMAGES = 64  # in it
 
@@ -297,6 +298,11 @@ def draw_model(
         density = 2.0 ** -bound_on_grid(diffusion, grid, poll)
     figure = samples_beside_data(drawn, data, density, shape)
     plots.write_figure(figure, folder / "samples.png")
+
+
+def most_drawn(length: int) -> int:
+    """Samples of so many numbers that a picture shows: their states are all in memory at once."""
+    return min(SAMPLES, max(36, NUMBERS // length))
 
 
 def draw_trajectory(

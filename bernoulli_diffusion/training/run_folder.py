@@ -9,10 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .. import config as config_module
-from ..bits.data import BitStrings
 from ..config import Config, DataConfig
-from ..kinds import kind_of
-from ..numbers.data import RealVectors
+from ..kinds import Samples, kind_of
 from ..system.errors import UserError
 from ..tables.encoding import read_columns
 from .network import Source, live_source, named_source
@@ -39,8 +37,8 @@ class RunFolder:
 
     path: Path
     config: Config
-    train: BitStrings | RealVectors
-    val: BitStrings | RealVectors | None
+    train: Samples
+    val: Samples | None
     source: Source
     notes: list[str] = field(default_factory=list)  # what a person should know of it
     columns: dict = field(default_factory=dict)  # of a table, as checkpoints keep them
