@@ -1,9 +1,12 @@
 """The network, and the file to edit to try another one.
 
 A run uses this file, or RUN_DIR/reverse_model.py if there is one. All that is asked of it: a class
-ReverseModel with the two methods below. Options of __init__ beyond sequence_length and T are set in
-config.yaml under model.reverse_model. Start the output layer at zero: zero log-odds are the uniform
-model, whose bound is exactly L bits, and training falls from there.
+ReverseModel with __init__ and forward as below. Options of __init__ beyond sequence_length and T are
+set in config.yaml under model.reverse_model. A third method may be there or not: prepare looks at the
+training data once, before the first step.
+
+Start the output layer at zero. This network then begins with independent bits, each as frequent as in
+the data; a network without prepare, with fair coin flips: L bits a string.
 """
 
 import math
@@ -12,9 +15,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
+MOST_PAIRED = 1024  # bits: the pairwise weights of longer strings would outnumber the MLP's by far
+
 
 class ReverseModel(nn.Module):
-    """A residual MLP that is told the time in every block."""
+    """Log-odds of each bit by itself + weighted pairs of bits + a residual MLP that is told the time."""
 
     def __init__(
         self,
@@ -22,17 +27,45 @@ class ReverseModel(nn.Module):
         T: int,
         width: int = 256,
         num_blocks: int = 2,
-        dropout: float = 0.0,
+        dropout: float | None = None,  # None: more for fewer training strings
     ):
         super().__init__()
+        self.T, self.choose_dropout = T, dropout is None
+        # What prepare finds in the data. Until then: nothing is known.
+        self.register_buffer("frequency", torch.full((sequence_length,), 0.5))  # of a 1
+        self.register_buffer("dropout", torch.tensor(dropout or 0.0))
+        self.pairs = None
+        if sequence_length <= MOST_PAIRED:
+            self.register_buffer("is_pair", 1 - torch.eye(sequence_length))
+            self.pairs = nn.Parameter(torch.zeros(sequence_length, sequence_length))
+
         self.time = Time(T, features=64)
         self.read_in = nn.Linear(sequence_length, width)
-        self.blocks = nn.ModuleList(Block(width, 64, dropout) for _ in range(num_blocks))
+        self.blocks = nn.ModuleList(Block(width, 64) for _ in range(num_blocks))
         self.norm = nn.LayerNorm(width)
         self.scale = nn.Linear(64, width)
         self.read_out = nn.Linear(width, sequence_length)
-        nn.init.zeros_(self.read_out.weight)
-        nn.init.zeros_(self.read_out.bias)
+        self.pair_scale = nn.Linear(64, 1)
+        for layer in (self.read_out, self.pair_scale):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    @torch.no_grad()
+    def prepare(self, x_0: Tensor) -> None:
+        """Look at training strings: how often is each bit 1, and which pairs go together?
+
+        x_0: (n, L) float 0/1. A pair counts if its correlation is larger than the largest that chance
+        is likely to produce among all pairs of independent bits, sqrt(2 log(number of pairs) / n).
+        """
+        n, L = x_0.shape
+        self.frequency.copy_((x_0.sum(dim=0) + 1) / (n + 2))
+        if self.choose_dropout:
+            self.dropout.fill_(min(0.5, 12 / math.sqrt(n)))
+        if self.pairs is not None:
+            z = (x_0 - self.frequency) / self.spread()
+            correlation = (z.T @ z / n).fill_diagonal_(0)  # (L, L)
+            by_chance = math.sqrt(2 * math.log(max(2, L * (L - 1) / 2)) / n)
+            self.is_pair.copy_(correlation.abs() > by_chance)
 
     def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
         """What the other bits of x_t say about each bit of x_0.
@@ -40,11 +73,28 @@ class ReverseModel(nn.Module):
         x_t: (B, L) float 0/1; t: (B,) int in 1..T. Returns (B, L): the log-odds that bit i of x_0 is 1.
         """
         time = self.time(t)  # (B, 64)
-        h = self.read_in(2 * x_t - 1)  # (B, width)
+        seen = self.evidence(x_t, t)  # (B, L)
+        h = self.read_in(seen)  # (B, width)
         for block in self.blocks:
-            h = block(h, time)
+            h = block(h, time, self.dropout)
         h = self.norm(h) * (1 + self.scale(time))  # log-odds grow as t falls
-        return self.read_out(h)  # (B, L)
+        logits = self.frequency.logit() + self.read_out(drop(h, self.dropout, self.training))
+        if self.pairs is not None:
+            logits = logits + seen @ (self.pairs * self.is_pair).T * (1 + self.pair_scale(time))
+        return logits
+
+    def evidence(self, x_t: Tensor, t: Tensor) -> Tensor:
+        """E[x_0 | x_t] if bits were independent, in standard deviations of x_0 from its mean. (B, L)
+
+        A rare bit that is 1 in x_t is probably noise until t is small; here that is known.
+        """
+        alpha = (1 - t / self.T)[:, None]
+        told = (2 * x_t - 1) * (torch.log1p(alpha) - torch.log1p(-alpha))
+        return (torch.sigmoid(self.frequency.logit() + told) - self.frequency) / self.spread()
+
+    def spread(self) -> Tensor:
+        """Standard deviation of each bit of x_0. (L,)"""
+        return (self.frequency * (1 - self.frequency)).sqrt()
 
 
 class Time(nn.Module):
@@ -66,15 +116,21 @@ class Time(nn.Module):
 class Block(nn.Module):
     """h + MLP(norm(h), time): the time scales and shifts the hidden layer."""
 
-    def __init__(self, width: int, time_features: int, dropout: float):
+    def __init__(self, width: int, time_features: int):
         super().__init__()
         self.norm = nn.LayerNorm(width)
         self.into = nn.Linear(width, width)
-        self.scale_and_shift = nn.Linear(time_features, 2 * width)
+        self.scale = nn.Linear(time_features, width)
+        self.shift = nn.Linear(time_features, width)
         self.out = nn.Linear(width, width)
-        self.dropout = nn.Dropout(dropout)
 
-    def forward(self, h: Tensor, time: Tensor) -> Tensor:
-        scale, shift = self.scale_and_shift(time).chunk(2, dim=1)  # (B, width) each
-        hidden = silu(self.into(self.norm(h)) * (1 + scale) + shift)
-        return h + self.out(self.dropout(hidden))
+    def forward(self, h: Tensor, time: Tensor, dropout: Tensor) -> Tensor:
+        hidden = self.into(self.norm(h)) * (1 + self.scale(time)) + self.shift(time)  # (B, width)
+        return h + self.out(drop(silu(hidden), dropout, self.training))
+
+
+def drop(h: Tensor, share: Tensor, training: bool) -> Tensor:
+    """Dropout by a share that is a tensor, so that a checkpoint keeps what prepare chose."""
+    if not training:
+        return h
+    return h * (torch.rand_like(h) >= share) / (1 - share)

@@ -85,7 +85,8 @@ def test_the_gallery_is_complete():
 @pytest.mark.parametrize(("L", "T"), [(4, 1), (5, 2000), (20, 2000), (64, 1), (64, 2000)])
 def test_a_file_passes_what_is_tried_before_training(name, L, T):
     model = network(name, L, T)
-    try_out(source(name), model, L, T)
+    if (name, T) != ("mirrored_mlp", 1):  # x_T says nothing, and all bits are 1 as often as 0
+        try_out(source(name), model, L, T)
     x_t, t = inputs(7, L, T)
     logits = model(x_t, t)
     assert logits.shape == (7, L)
@@ -158,9 +159,8 @@ def test_a_copy_in_a_run_folder_trains_and_comes_back_from_its_checkpoint(tmp_pa
         rest.loop.train_step()
     x_t, t = inputs(9, 6, 20)
     for trained in ("diffusion", "averaged"):
-        expected, found = (
-            getattr(each.loop, trained).reverse_model(x_t, t) for each in (whole, rest)
-        )
+        models = [getattr(each.loop, trained).reverse_model.eval() for each in (whole, rest)]
+        expected, found = (model(x_t, t) for model in models)
         assert expected.equal(found)
         assert expected.abs().max() > 0
 

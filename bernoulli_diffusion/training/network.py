@@ -12,6 +12,7 @@ import traceback
 import types
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -25,7 +26,12 @@ from ..system.errors import UserError, cannot_open, is_out_of_memory, printable
 PACKAGE_FILE = Path(__file__).parents[1] / "reverse_model.py"
 PACKAGED = PACKAGE_FILE.parent / "networks"  # further networks, installed with the package
 FILE_NAME = "reverse_model.py"
-WEIGHTS = 11  # the stream of random numbers, of the run's seed, for the initial weights
+WEIGHTS, PREPARE = (
+    11,
+    15,
+)  # streams of random numbers, of the run's seed: for the initial weights ...
+MOST_PREPARED = 100_000  # ... and for the samples that prepare gets to see: at most so many ...
+MOST_PREPARED_VALUES = 1 << 26  # ... with so many values in all
 FAILURES = (Exception, SystemExit)  # of the user's code; sys.exit() in it must not end us quietly
 
 
@@ -149,9 +155,12 @@ def laid_out(source: Source, options: dict, shape: list[int] | None) -> dict:
     return {"shape": shape} | options if shape and takes_it else options
 
 
-def new_diffusion(source: Source, train: Samples, config: Config, device) -> Diffusion:
-    """The run's process and a fresh network on device, tried out. Raises UserError.
+def new_diffusion(
+    source: Source, train: Samples, config: Config, device, *, fresh: bool = True
+) -> Diffusion:
+    """The run's process and a new network on device, tried out. Raises UserError.
 
+    fresh: whether the network is to look at train, if it can; weights that are loaded have done so.
     config's options of the network become what it was built with.
     """
     kind, length, T = kind_of(config), train.length, config.model.T
@@ -159,6 +168,12 @@ def new_diffusion(source: Source, train: Samples, config: Config, device) -> Dif
     options = config.model.reverse_model
     config.model.reverse_model = laid_out(source, options, config.data.shape)
     model = build(source, length, T, kind.network_options(config))
+    if fresh and hasattr(model, "prepare"):
+        seed = derive_seed(config.training.seed, PREPARE)
+        torch.manual_seed(seed)
+        size = min(len(train), MOST_PREPARED, max(1, MOST_PREPARED_VALUES // length))
+        rows = np.random.default_rng(seed).choice(len(train), size, replace=False)
+        prepare(source, model, train.tensor(np.sort(rows)))
     try_out(source, model, length, T, kind.new_process(config, train, "cpu"))
     return Diffusion(kind.new_process(config, train, device), model.to(device))
 
@@ -182,6 +197,34 @@ class Ensemble(nn.Module):
     def forward(self, x_t: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
         outputs = (share * f(x_t, t) for share, f in zip(self.shares, self.networks, strict=True))
         return sum(outputs)
+
+
+def prepare(source: Source, model: nn.Module, x_0: torch.Tensor) -> None:
+    """Let model look at training data, x_0 (n, L) as the process sees them. Raises UserError if it fails."""
+    look, before, shapes = model.prepare, x_0.clone(), _shapes(model)
+    try:
+        look(x_0)
+    except FAILURES as error:
+        if is_out_of_memory(error):
+            raise
+        what = f"prepare failed on {len(x_0):,} training samples: {_reason(error)}"
+        raise _user_error(source, what, error, look) from error
+    problem = None
+    if not x_0.equal(before):
+        problem = "prepare changed x_0 in place; expected it to leave it as it is"
+    elif _shapes(model) != shapes:
+        problem = (
+            "prepare added, removed or reshaped parameters or buffers; expected it to set those that"
+            " __init__ made, so that checkpoints fit"
+        )
+    elif not all(w.isfinite().all() for w in model.state_dict().values()):
+        problem = "prepare left parameters or buffers that are not finite"
+    if problem:
+        raise _user_error(source, problem, None, look)
+
+
+def _shapes(model: nn.Module) -> dict:
+    return {name: (w.shape, w.dtype) for name, w in model.state_dict().items()}
 
 
 def try_out(source: Source, model: nn.Module, sequence_length: int, T: int, process=None) -> None:

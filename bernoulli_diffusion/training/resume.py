@@ -76,7 +76,9 @@ def resume(
     folder.source = checkpoint.source_of(saved, path, trust_code, command)
     for key in ("weights", "averaged_weights"):
         checkpoint.check_fit(folder.source, folder.train.length, config, saved[key], path)
-    trainer = Trainer(folder, device, quiet=quiet, processes=processes, tensorboard=tensorboard)
+    trainer = Trainer(
+        folder, device, quiet=quiet, processes=processes, tensorboard=tensorboard, fresh=False
+    )
     problem = _find_problem(saved, trainer)
     if problem:
         raise UserError(f"{path}: not a sound checkpoint: {problem}")

@@ -58,7 +58,8 @@ class Trainer:
 
     With several processes all of them do so together: each computes its part of every batch and of
     the validations, all know the results, and the first one writes them.
-    Raises UserError if the run folder's network cannot be built or tried.
+    fresh: whether the network is to look at the data (its prepare); one that is loaded has done so.
+    Raises UserError if the run folder's network cannot be built, prepared or tried.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class Trainer:
         quiet: bool = False,
         processes: Processes = ALONE,
         tensorboard: bool = False,
+        fresh: bool = True,
     ):
         self.processes = processes
         self.folder, self.config, self.device = folder, folder.config, device
@@ -76,7 +78,7 @@ class Trainer:
         self.quiet = quiet or not processes.is_first
         self.kind = kind_of(self.config)
         check_batch_size(self.config.data.batch_size, processes.size)
-        diffusion = new_diffusion(folder.source, folder.train, self.config, device)
+        diffusion = new_diffusion(folder.source, folder.train, self.config, device, fresh=fresh)
         batches = new_batches(folder.train, self.config, device, processes)
         self.loop = Loop(diffusion, batches, self.config, processes)
         self.averaged = self.loop.averaged  # the diffusion that is measured

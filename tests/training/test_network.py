@@ -612,3 +612,36 @@ def test_a_try_gives_one_answer():
     assert set(seen[0][0].unique().tolist()) == {0.0, 1.0}
     assert seen[0][0].dtype == torch.float32
     assert seen[0][1].dtype == torch.int64
+
+
+# ----------------------------------------------------------------------------- looking at the data
+
+
+def prepared(body: str):
+    """A network whose prepare does this, after it has looked at ten strings."""
+    look = "\n\n    def prepare(self, x_0):\n        " + body
+    given = Source(PATH, network().text + look + "\n")
+    model = build(given, L, T, {})
+    architecture.prepare(given, model, torch.ones(10, L))
+    return model
+
+
+def test_prepare_sets_parameters():
+    model = prepared("self.read_out.bias.data.copy_(x_0.mean(dim=0))")
+    assert model.read_out.bias.tolist() == [1.0] * L
+
+
+@pytest.mark.parametrize(
+    ("body", "wanted"),
+    [
+        ("raise ValueError('too few')", "prepare failed on 10 training samples: ValueError: too"),
+        ("x_0 @ x_0", "prepare failed on 10 training samples: RuntimeError"),
+        ("x_0.zero_()", "prepare changed x_0 in place; expected it to leave it"),
+        ("self.more = nn.Parameter(x_0[0])", "prepare added, removed or reshaped parameters"),
+        ("self.read_out = nn.Linear(3, 3)", "prepare added, removed or reshaped parameters"),
+        ("self.read_out.bias.data.log_()", "prepare left parameters or buffers that are not fin"),
+    ],
+)
+def test_what_prepare_must_not_do(body, wanted):
+    assert wanted in message(prepared, body)
+    assert message(prepared, body).startswith("2")  # the line
