@@ -136,14 +136,15 @@ def test_a_fresh_run_looks_at_the_data_once_and_a_resumed_one_does_not(tmp_path,
     (tmp_path / "config.yaml").write_text("model: {T: 10}\ntraining: {epochs: 2}\n")
     folder = read_run_folder(tmp_path)
     first = Trainer(folder, torch.device("cpu"), quiet=True)
-    for diffusion in (first.diffusion, first.averaged):
+    for diffusion in (first.loop.diffusion, first.averaged):
         frequency = diffusion.reverse_model.frequency
         torch.testing.assert_close(frequency, torch.tensor([1.0, 2.0, 4.0, 5.0]) / 6)
     first.results_dir = new_results_dir(tmp_path)
     first.save()
     [path] = (first.results_dir / "checkpoints").iterdir()
     again = Trainer(folder, torch.device("cpu"), quiet=True, fresh=False)
-    assert again.diffusion.reverse_model.frequency.tolist() == [0.5] * 4
+    model, expected = again.loop.diffusion.reverse_model, first.loop.diffusion.reverse_model
+    assert model.frequency.tolist() == [0.5] * 4
     again.resume(path, checkpoint.load(path))
-    assert again.diffusion.reverse_model.frequency.equal(first.diffusion.reverse_model.frequency)
-    assert again.diffusion.reverse_model.dropout == 0.5
+    assert model.frequency.equal(expected.frequency)
+    assert model.dropout == 0.5

@@ -200,7 +200,7 @@ class Ensemble(nn.Module):
 
 
 def prepare(source: Source, model: nn.Module, x_0: torch.Tensor) -> None:
-    """Let model look at training data, x_0 (n, L) as the process sees them. Raises UserError if it fails."""
+    """Let model look at training data, (n, L) as the process sees them. Raises UserError if it fails."""
     look, before, shapes = model.prepare, x_0.clone(), _shapes(model)
     try:
         look(x_0)

@@ -233,7 +233,7 @@ def test_weight_decay_pulls_towards_zero(run_dir):
     decayed.loop.train_step()
     rate = plain.loop.plan.learning_rate(0)
     for key, value in weights(decayed).items():
-        if key in dict(plain.diffusion.reverse_model.named_parameters()):
+        if key in dict(plain.loop.diffusion.reverse_model.named_parameters()):
             expected = weights(plain)[key] - rate * 5 * before[key]
             torch.testing.assert_close(value, expected, rtol=1e-4, atol=1e-5)
 
