@@ -25,7 +25,15 @@ from ..diffusion import Diffusion
 from ..kinds import KINDS, kind_of
 from ..system.errors import RunError, UserError, cannot_open, printable
 from ..system.files import write_atomically
-from .network import PACKAGE_FILE, Ensemble, Source, build, live_source, packaged_sources
+from .network import (
+    PACKAGE_FILE,
+    Ensemble,
+    Source,
+    build,
+    former_sources,
+    live_source,
+    packaged_sources,
+)
 
 FORMAT_VERSION = 1
 ENSEMBLE_VERSION = (
@@ -293,7 +301,7 @@ def source_of(checkpoint: dict, path: Path, trust_code: bool, command: str) -> S
     candidates = [live_source(None, default)]
     if run_dir := run_dir_of(path):
         candidates.insert(0, live_source(run_dir, default))
-    for live in [*candidates, *packaged_sources()]:
+    for live in [*candidates, *packaged_sources(), *former_sources()]:
         if live.sha256 == saved.sha256:
             return live
     if trust_code:

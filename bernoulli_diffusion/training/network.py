@@ -54,7 +54,16 @@ def live_source(run_dir: Path | None, default: Path | None = None) -> Source:
 
 def packaged_sources() -> list[Source]:
     """The networks in the package's folder networks, in the order of their names."""
-    return [_read(path) for path in sorted(PACKAGED.glob("*.py")) if path.stem != "__init__"]
+    return _sources_in(PACKAGED)
+
+
+def former_sources() -> list[Source]:
+    """The package's own reverse_model.py of earlier versions, which checkpoints still name."""
+    return _sources_in(PACKAGED / "former")
+
+
+def _sources_in(folder: Path) -> list[Source]:
+    return [_read(path) for path in sorted(folder.glob("*.py")) if path.stem != "__init__"]
 
 
 def named_source(name: str, default: Path | None = None) -> Source:
