@@ -322,7 +322,7 @@ class Search:
 
     def start(self, trial: Trial) -> subprocess.Popen:
         candidate = self.candidates[trial.candidate]
-        training = max(LEAST_SECONDS / 3, 60 * trial.minutes - self.seconds_beside)
+        training = max(30 * trial.minutes, 60 * trial.minutes - self.seconds_beside)
         settings = {
             "training.max_minutes": round(training / 60, 3),
             "training.seed": self.seed + trial.seed,
@@ -358,8 +358,8 @@ class Search:
 
     def finish(self, trial: Trial, process: subprocess.Popen) -> None:
         """Note what came of a trial, measured on the draws that serve all of them."""
-        beside = time.monotonic() - process.started - process.training
-        self.seconds_beside = max(self.seconds_beside, beside)
+        beside = max(0.0, time.monotonic() - process.started - process.training)
+        self.seconds_beside = (self.seconds_beside + beside) / 2
         trial.results_dir = _last_line(process.stdout.read()) or None
         if process.returncode or not trial.results_dir or not trial.checkpoint.exists():
             trial.status = "failed"
