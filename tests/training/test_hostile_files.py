@@ -8,7 +8,6 @@ import math
 import os
 import re
 import resource
-import runpy
 import shutil
 import sys
 import tempfile
@@ -23,6 +22,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from processes import ROOT, Command, make_run, only_results_dir
 
+from bernoulli_diffusion import generate, train
 from bernoulli_diffusion.config import SECTIONS
 from bernoulli_diffusion.results import plots
 from bernoulli_diffusion.results.frames import write_gif
@@ -78,7 +78,7 @@ def inside(folder: str):
         os.chdir(before)
 
 
-MAINS = {name: runpy.run_path(str(ROOT / name))["main"] for name in ("train.py", "generate.py")}
+MAINS = {"train.py": train.main, "generate.py": generate.main}
 
 
 def call(script: str, *arguments: object) -> tuple[int, str]:
