@@ -200,51 +200,32 @@ def test_the_resolved_config_is_loadable(trained):
     assert resolved.training.save_every_n_epochs == 2  # null in the given one
 
 
-@pytest.mark.parametrize("name", ["loss_curve.png", "validation.png"])
-def test_figures_can_be_read(trained, name):
+@pytest.mark.parametrize(
+    ("name", "least"),
+    [
+        ("loss_curve.png", 1),
+        ("validation.png", 1),
+        ("sample_evolution_throughout_training.gif", 3),
+        ("reverse_process.gif", 10),
+    ],
+)
+def test_pictures_can_be_read(trained, name, least):
     picture = iio.imread(trained.results_dir / name)
-    assert picture.ndim == 3
+    assert picture.ndim >= 3
+    assert len(picture) >= least
     assert picture.min() < 100 < picture.max()
 
 
-@pytest.mark.parametrize(
-    ("name", "least"),
-    [("sample_evolution_throughout_training.gif", 3), ("reverse_process.gif", 10)],
-)
-def test_films_can_be_read(trained, name, least):
-    frames = iio.imread(trained.results_dir / name)
-    assert len(frames) >= least
-    assert frames.min() < 100 < frames.max()
-
-
-def test_results(trained):
+def test_results_name_the_data_and_the_versions(trained):
     told = trained.results
     assert told["status"] == "finished"
-    assert len(told["losses"]) == EPOCHS
-    epochs = told["validated_epochs"]
-    assert epochs == [0, 2, 4]
-    assert told["proportions"].keys() == {"train", "val", "other"}
-    shares = list(told["proportions"].values())
-    assert all(len(share) == len(epochs) for share in shares)
-    assert [sum(each) for each in zip(*shares, strict=True)] == pytest.approx([1.0] * len(epochs))
-    assert len(told["examples_per_epoch"]) == len(told["distinct"]) == len(epochs)
-    assert all(
-        re.fullmatch("[01]{8}", s) for strings in told["examples_per_epoch"] for s in strings
-    )
-    for name in ("train", "val"):
-        assert len(told["bound"][name]) == len(epochs)
-        assert all(0 < error < 2 for error in told["bound"][f"{name}_standard_error"])
-    assert told["best_epoch"] in epochs
-    assert told["baselines"]["uniform"] == 8
+    assert told["best_epoch"] in told["validated_epochs"] == [0, 2, 4]
     assert told["seconds"] == sorted(told["seconds"])
-    assert told["seed"] == 0
     assert told["versions"]["torch"] == torch.__version__
     assert told["versions"]["python"].startswith("3.")
-    assert told["data"]["train"]["lines"] == 16
-    assert told["data"]["val"]["lines"] == 3
-    for name in ("train", "val"):
-        strings = read_bit_strings(trained.run_dir / f"{name}.txt")
-        assert told["data"][name]["sha256"] == strings.sha256()
+    for name, lines in (("train", 16), ("val", 3)):
+        sha256 = read_bit_strings(trained.run_dir / f"{name}.txt").sha256()
+        assert (told["data"][name]["lines"], told["data"][name]["sha256"]) == (lines, sha256)
     network = checkpoints.load(trained.best)
     assert told["reverse_model_sha256"] == network["reverse_model_sha256"]
 
@@ -342,11 +323,8 @@ def test_without_val(call, tmp_path):
     [warning] = [s for s in outcome.stderr.splitlines() if s.startswith("warning")]
     assert "val.txt: not there" in warning
     assert "missing" in warning
-    results_dir = Path(outcome.stdout.strip())
-    told = json.loads((results_dir / "results.json").read_text())
-    assert told["data"]["val"] is None
-    assert set(told["proportions"]["val"]) == {0}
-    assert {"loss_curve.png", "validation.png"} <= {path.name for path in results_dir.iterdir()}
+    names = {path.name for path in Path(outcome.stdout.strip()).iterdir()}
+    assert {"loss_curve.png", "validation.png"} <= names
 
 
 def test_a_time_budget_that_is_over_before_the_first_step(call, tmp_path):
@@ -395,48 +373,6 @@ def test_a_shape_for_the_pictures(call, tmp_path):
     assert iio.imread("a.gif").shape[0] == len(film)  # 20 steps and the start
 
 
-# ------------------------------------------------------------------------------- stopping
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_signals_while_training(tmp_path, number):
-    run_dir = make_run(tmp_path / "run", val_txt="\n".join(VAL[:2]))
-    settings = ["training.epochs=1000000", "training.validate_every_n_epochs=5"]
-    arguments = [item for text in settings for item in ("--set", text)]
-    with start(TRAIN, run_dir, *arguments, cwd=tmp_path) as process:
-        lines = []
-        while not lines or not lines[-1].startswith("epoch 5/"):
-            lines.append(process.stderr.readline())
-            assert lines[-1], lines  # the process has not ended
-        process.send_signal(number)
-        stdout, stderr = process.communicate(timeout=60)
-    assert process.returncode == 128 + number
-    assert "Traceback" not in stderr
-    assert f"stopped by {number.name}" in stderr
-    results_dir = Path(stdout.strip())
-    told = json.loads((results_dir / "results.json").read_text())
-    assert number.name in told["status"]
-    assert told["validated_epochs"][:2] == [0, 5]
-    states = [checkpoints.load(path) for path in (results_dir / "checkpoints").iterdir()]
-    last = max(state["step"] for state in states)
-    assert last >= 10
-    assert len(told["losses"]) == last // 2
-    assert (results_dir / "loss_curve.png").is_file()
-    assert not [path for path in results_dir.rglob("*") if path.name.startswith(".")]
-
-
-def test_nobody_reads_standard_error(call, tmp_path, monkeypatch):
-    """train.py 2>&1 | head must not end a training, least of all with exit code 0."""
-    reading_end, writing_end = os.pipe()
-    os.close(reading_end)
-    with open(writing_end, "w", buffering=1) as nobody:
-        monkeypatch.setattr(sys, "stderr", nobody)
-        outcome = call(TRAIN, make_run(tmp_path / "run"))
-    assert outcome.code == 0
-    told = json.loads((Path(outcome.stdout.strip()) / "results.json").read_text())
-    assert told["status"] == "finished"
-
-
 NAN_NETWORK = """\
 import math
 from torch import nn
@@ -451,25 +387,6 @@ class ReverseModel(nn.Module):
         self.calls += self.training
         return self.linear(x_t) * (math.nan if self.calls > self.good_calls else 1)
 """
-
-
-def test_a_loss_that_is_not_a_number(call, tmp_path):
-    run_dir = make_run(tmp_path / "run", reverse_model_py=NAN_NETWORK, val_txt="\n".join(VAL[:2]))
-    outcome = call(
-        TRAIN, run_dir, "--quiet", "--set", "model.reverse_model.good_calls=6"
-    )  # validated after steps 0 and 4
-    [results_dir] = (run_dir / "results").iterdir()
-    last = results_dir / "checkpoints" / "model_epoch_2.pt"
-    expected = ["step 7: loss nan, gradient norm nan, learning rate 0.0", f"checkpoint is {last};"]
-    assert_mistake(outcome, expected, code=1)
-    for path in last.parent.iterdir():
-        state = checkpoints.load(path)
-        assert checkpoints.all_finite(state["weights"])
-        assert checkpoints.all_finite(state["averaged_weights"])
-    told = json.loads((results_dir / "results.json").read_text())
-    assert told["status"].startswith("failed")
-    assert len(told["losses"]) == 3
-    assert call(GENERATE, last, 3).code == 0
 
 
 def test_check_finds_a_loss_that_is_not_a_number(call, tmp_path):
@@ -490,37 +407,10 @@ def network(line: str) -> str:
 
 WRONG_RUNS = {  # files of the run folder, and a fragment or fragments of each line expected
     "no train.txt": ({"train_txt": None}, ["train.txt: no such file", "one string of 0 and 1"]),
-    "empty": ({"train_txt": ""}, "train.txt: the file is empty"),
-    "newlines": ({"train_txt": "\n\n"}, "train.txt: the file is empty"),
     "commas": ({"train_txt": "01\n0,1\n"}, ["train.txt:2:2: expected 0 or 1, found ','", "tr -d"]),
-    "spaces": ({"train_txt": "0 1\n"}, ["train.txt:1:2: expected 0 or 1, found a space", "tr -d"]),
-    "letters": ({"train_txt": "01\n00\nx1\n"}, "train.txt:3:1: expected 0 or 1, found 'x'"),
-    "two": ({"train_txt": "0120\n"}, "train.txt:1:3: expected 0 or 1, found '2'"),
-    "ragged": (
-        {"train_txt": "0110\n01\n"},
-        "train.txt:2: 2 characters, but the lines above have 4",
-    ),
-    "gap": ({"train_txt": "01\n\n01\n"}, "train.txt:2: an empty line"),
     "val of another length": ({"val_txt": "0101\n"}, ["val.txt:1: 4 characters", "have 8"]),
     "val empty": ({"val_txt": ""}, "val.txt: the file is empty"),
-    "val with commas": ({"val_txt": "0,1\n"}, "val.txt:1:2: expected 0 or 1, found ','"),
     "not YAML": ({"config_yaml": "model: [1\n"}, "config.yaml:2:1: cannot be read"),
-    "tabs": ({"config_yaml": "model:\n\tT: 3\n"}, ["config.yaml:2:1", "spaces instead of tabs"]),
-    "a list": ({"config_yaml": "- 3\n"}, ["config.yaml:1:", "expected a mapping", "found a list"]),
-    "a word": ({"config_yaml": "hello\n"}, ["config.yaml:1:", "expected a mapping"]),
-    "unknown key": (
-        {"config_yaml": "training:\n  epoch: 3\n"},
-        ["config.yaml:2: training.epoch: unknown key", "did you mean epochs?"],
-    ),
-    "unknown section": ({"config_yaml": "trainig: {}\n"}, "did you mean training?"),
-    "duplicate key": ({"config_yaml": "model:\n  T: 3\n  T: 4\n"}, "config.yaml:3: T: this key"),
-    "wrong type": (
-        {"config_yaml": "model:\n  T: many\n"},
-        "config.yaml:2: model.T: expected a whole number, found 'many'",
-    ),
-    "T": ({"config_yaml": "model: {T: 0}\n"}, "model.T: expected at least 1, found 0"),
-    "lr": ({"config_yaml": "training: {lr: -1e-3}\n"}, "training.lr: expected more than 0"),
-    "lr NaN": ({"config_yaml": "training: {lr: .nan}\n"}, "training.lr: expected a number"),
     "several mistakes": (
         {"config_yaml": "model:\n  T: 0\ntraining:\n  lr: x\n  epox: 3\n"},
         "config.yaml:2: model.T",
@@ -531,42 +421,17 @@ WRONG_RUNS = {  # files of the run folder, and a fragment or fragments of each l
         {"config_yaml": "data: {shape: [3, 3]}\n"},
         ["data.shape: 3 x 3 = 9, but", "8 bits"],
     ),
-    "network: syntax": (
-        {"reverse_model_py": "class ReverseModel(:\n"},
-        "reverse_model.py:1: cannot be imported: SyntaxError",
-    ),
     "network: import": (
         {"reverse_model_py": "import torch\nimport no_such_module\n"},
         "reverse_model.py:2: cannot be imported: ModuleNotFoundError",
-    ),
-    "network: name": (
-        {"reverse_model_py": "class Network: pass\n"},
-        "reverse_model.py: has no class ReverseModel; expected `class ReverseModel(nn.Module)`",
     ),
     "network: option": (
         {"reverse_model_py": network("pass"), "config_yaml": "model: {reverse_model: {widht: 3}}"},
         ["model.reverse_model.widht:", "no such option; did you mean width?"],
     ),
-    "network: refuses": (
-        {"config_yaml": "model: {reverse_model: {width: wide}}"},
-        ["ReverseModel(8, 2000, width='wide') failed: TypeError"],
-    ),
-    "network: shape": (
-        {"reverse_model_py": network("return self.linear(x_t)[:, :3]")},
-        ["reverse_model.py:", "forward returned shape (4, 3); expected", "(4, 8)"],
-    ),
-    "network: None": ({"reverse_model_py": network("return")}, "forward returned NoneType"),
-    "network: NaN": (
-        {"reverse_model_py": network("return self.linear(x_t) / 0")},
-        "forward returned numbers that are not finite",
-    ),
     "network: raises": (
         {"reverse_model_py": network("1 / 0")},
         "reverse_model.py:11: failed on a small batch: ZeroDivisionError",
-    ),
-    "network: exits": (
-        {"reverse_model_py": "import sys\nsys.exit(0)\n"},
-        "reverse_model.py:2: cannot be imported: SystemExit",
     ),
     "network: mixes rows": (
         {"reverse_model_py": network("return self.linear(x_t - x_t.mean(dim=0))")},
@@ -590,19 +455,13 @@ def test_wrong_run_folders(call, tmp_path, name):
         (["nowhere"], ["nowhere: no such folder; expected a folder that holds train.txt"]),
         (["run/train.txt"], ["run/train.txt: this is a file"]),
         (["run", "--seed", "x"], ["training.seed: expected a whole number, found 'x'"]),
-        (["run", "--seed", "-1"], ["training.seed: expected at least 0, found -1"]),
         (["run", "--set", "training.lr"], ["--set training.lr: expected section.key=value"]),
-        (["run", "--set", "training.lr=0"], ["training.lr: expected more than 0, found 0"]),
-        (["run", "--set", "training.lrr=1"], ["training.lrr: unknown key; did you mean lr"]),
         (
             ["run", "--set", "model.T=x", "--set", "modell.T=1"],
             ["model.T: expected a whole number", "modell: unknown section"],
         ),
-        (["run", "--set", "data.shape=[5, 2]"], ["data.shape: 5 x 2 = 10, but"]),
-        (["run", "--set", "model.reverse_model.depth=2"], ["depth: ", "no such option"][:1]),
         (["run", "--device", "tpu"], ["invalid choice: 'tpu'"]),
         ([], ["required: RUN_DIR; see train.py --help"]),
-        (["run", "run"], ["unrecognized arguments: run"]),
         (["run", "--epochs", "3"], ["unrecognized arguments: --epochs 3"]),
     ],
 )
@@ -808,18 +667,11 @@ def test_a_broken_live_network_does_not_matter_with_the_flag(call, copied):
     ("arguments", "expected"),
     [
         ([], "required: CHECKPOINT, N; see generate.py --help"),
-        (["model.pt"], "required: N"),
         (["model.pt", "-1"], "argument N: expected a whole number from 0, found '-1'"),
-        (["model.pt", "ten"], "argument N: expected a whole number from 0, found 'ten'"),
         (["model.pt", "1.5"], "argument N: expected a whole number from 0, found '1.5'"),
-        (["model.pt", "1e3"], "argument N: expected a whole number from 0, found '1e3'"),
         (["model.pt", str(2**63)], "argument N: expected a whole number"),
-        (["model.pt", ""], "argument N: expected a whole number from 0, found ''"),
         (["model.pt", "1", "--steps", "0"], "argument --steps: expected a whole number from 1"),
-        (["model.pt", "1", "--batch-size", "0"], "argument --batch-size: expected a whole number"),
-        (["model.pt", "1", "--seed", "-3"], "argument --seed: expected a whole number from 0"),
         (["model.pt", "1", "--weights", "best"], "argument --weights: invalid choice: 'best'"),
-        (["model.pt", "1", "--device", "tpu"], "argument --device: invalid choice: 'tpu'"),
         (["model.pt", "1", "2"], "unrecognized arguments: 2"),
         (["model.pt", "1"], "model.pt: no such file; expected a checkpoint such as model_best.pt"),
         ([".", "1"], ".: this is a folder, expected a file"),
@@ -855,70 +707,42 @@ def test_output_that_cannot_be_written(call, trained, tmp_path, option, target, 
     assert (tmp_path / "pipe").is_fifo()
 
 
-def rewrite(trained: Trained, path: Path, **changes) -> None:
-    state = torch.load(trained.best, weights_only=True)
-    torch.save(state | changes, path)
-
-
 class Code:
     def __reduce__(self):
         return os.mkdir, ("code has run",)
 
 
 @pytest.mark.parametrize(
-    ("name", "expected"),
+    ("change", "expected"),
     [
-        ("text", "not a checkpoint, or one that was cut short"),
-        ("empty", "not a checkpoint, or one that was cut short"),
-        ("zip", "not a"),
-        ("tensor", "not a checkpoint of this program"),
-        ("code", "holds more than tensors and plain Python"),
-        ("code inside", "holds more than tensors and plain Python"),
-        ("newer", "a checkpoint of format 2, this program reads format 1"),
-        ("no key", "not a sound checkpoint: weights"),
-        ("NaN", "not a sound checkpoint: averaged_weights are not finite"),
-        ("other T", "not a sound checkpoint: T is 30, but 20"),
-        ("other L", "do not fit the network"),
-        ("wider", "do not fit the network"),
+        ({"optimizer": {"state": Code()}}, "holds more than tensors and plain Python"),
+        ({"format_version": 2}, "a checkpoint of format 2, this program reads format 1"),
+        ({"weights": None}, "not a sound checkpoint: weights"),
+        (
+            {"averaged_weights": {"x": torch.tensor([math.nan])}},
+            "not a sound checkpoint: averaged_weights are not finite",
+        ),
+        ({"T": 30}, "not a sound checkpoint: T is 30, but 20"),
+        ({"sequence_length": 9}, "do not fit the network"),
+        ({"averaged_weights": {"x": torch.zeros(1)}}, "do not fit the network"),
     ],
 )
-def test_files_that_are_no_checkpoint(call, copied, tmp_path, name, expected):
+def test_what_is_no_sound_checkpoint(call, copied, tmp_path, change, expected):
     path = copied.best.with_name("broken.pt")
-    state = torch.load(copied.best, weights_only=True)
-    if name in ("text", "empty"):
-        path.write_text("0101\n" * 1000 if name == "text" else "")
-    elif name == "zip":
-        shutil.make_archive(str(path), "zip", copied.results_dir, "config.yaml")
-        path.with_name("broken.pt.zip").rename(path)
-    elif name == "tensor":
-        torch.save(torch.zeros(3), path)
-    elif name == "code":
-        torch.save(Code(), path)
-    elif name == "code inside":
-        rewrite(copied, path, optimizer={"state": Code()})
-    elif name == "newer":
-        rewrite(copied, path, format_version=2)
-    elif name == "no key":
-        rewrite(copied, path, weights=None)
-    elif name == "NaN":
-        next(iter(state["averaged_weights"].values())).view(-1)[0] = math.nan
-        rewrite(copied, path, averaged_weights=state["averaged_weights"])
-    elif name == "other T":
-        rewrite(copied, path, T=30)
-    elif name == "other L":
-        rewrite(copied, path, sequence_length=9)
-    elif name == "wider":
-        rewrite(copied, path, config=state["config"].replace("width: 16", "width: 32"))
+    torch.save(torch.load(copied.best, weights_only=True) | change, path)
     assert_mistake(call(GENERATE, path, 3), [str(path), expected])
     assert not (tmp_path / "code has run").exists()
 
 
-@pytest.mark.parametrize("share", [0.0001, 0.02, 0.5, 0.97, -1])
-def test_checkpoints_that_were_cut_short(call, copied, share):
-    data = copied.best.read_bytes()
-    path = copied.best.with_name("cut.pt")
-    path.write_bytes(data[:-1] if share == -1 else data[: int(share * len(data))])
-    assert_mistake(call(GENERATE, path, 3), "cut.pt: not a checkpoint, or one that was cut short")
+def test_what_is_no_checkpoint(call, copied):
+    path, data = copied.best.with_name("broken.pt"), copied.best.read_bytes()
+    shorter = [data[: int(share * len(data))] for share in (0.0001, 0.5, 0.97)]
+    for content in (b"0101\n" * 1000, b"", data[:-1], *shorter):
+        path.write_bytes(content)
+        expected = "broken.pt: not a checkpoint, or one that was cut short"
+        assert_mistake(call(GENERATE, path, 3), expected)
+    torch.save(torch.zeros(3), path)
+    assert_mistake(call(GENERATE, path, 3), "broken.pt: not a checkpoint of this program")
 
 
 # ------------------------------------------------------------------------------- patterns and noise

@@ -1,6 +1,7 @@
 """The training loop without a folder: data in memory in, a trained Diffusion out."""
 
 import copy
+import math
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from bernoulli_diffusion.config import Config, DataConfig, ModelConfig, Training
 from bernoulli_diffusion.likelihood import exact_law
 from bernoulli_diffusion.numbers.data import RealVectors
 from bernoulli_diffusion.sampling import sample
-from bernoulli_diffusion.training.loop import fit
+from bernoulli_diffusion.training.loop import Plan, fit
 from bernoulli_diffusion.training.network import live_source
 from bernoulli_diffusion.training.run_folder import RunFolder, fill_defaults
 from bernoulli_diffusion.training.trainer import Trainer
@@ -24,6 +25,40 @@ def config_of(process: str = "bernoulli", **training) -> Config:
     model = ModelConfig(process=process, T=50, reverse_model={"width": 16, "num_blocks": 1})
     training = {"epochs": 100, "lr": 0.02, "warmup_steps": 5, "ema_decay": 0.9} | training
     return Config(model, TrainingConfig(**training), DataConfig(batch_size=50))
+
+
+# --- The learning rate
+
+
+def plan(epochs: int, **training) -> Plan:
+    """Of epochs of one step."""
+    return Plan(TrainingConfig(epochs=epochs, **training), steps_per_epoch=1)
+
+
+@pytest.mark.parametrize("warmup", [0, 1, 5])
+def test_constant_learning_rate(warmup):
+    rate = plan(8, lr=0.5, lr_schedule="constant", warmup_steps=warmup).learning_rate
+    for step in range(8):
+        assert rate(step) == pytest.approx(0.5 * (step + 1) / warmup if step < warmup else 0.5)
+
+
+def test_cosine_learning_rate():
+    rate = plan(100, lr=0.5, warmup_steps=0).learning_rate
+    assert rate(0) == 0.5
+    assert rate(25) == pytest.approx(0.5 * (1 + math.sqrt(0.5)) / 2)
+    assert rate(50) == pytest.approx(0.25)
+    assert 0 < rate(99) < 0.001
+    assert rate(100) == pytest.approx(0)
+
+
+def test_warm_up_and_cosine_multiply():
+    rate = plan(10, lr=1, warmup_steps=4).learning_rate
+    for step in range(10):
+        cosine = (1 + math.cos(math.pi * step / 10)) / 2
+        assert rate(step) == pytest.approx(min(1, (step + 1) / 4) * cosine)
+
+
+# --- Data in, a Diffusion out
 
 
 def equal(a: torch.nn.Module, b: torch.nn.Module) -> bool:

@@ -173,7 +173,7 @@ GOOD = {
 @pytest.mark.parametrize("name", GOOD)
 @pytest.mark.filterwarnings("ignore:enable_nested_tensor")
 def test_networks_that_pass(name):
-    for seed, length in enumerate((L, 4, L, 50, L, 1)):
+    for seed, length in enumerate((L, 4, 50, 1)):
         torch.manual_seed(seed)
         tried(GOOD[name], length)
 
@@ -259,11 +259,6 @@ def test_a_traceback_shows_the_text_that_was_loaded(tmp_path):
             "\nimport no_such_module\n",
             "2: cannot be imported: ModuleNotFoundError: No module named",
         ),
-        ("from .helper import x", "1: cannot be imported: ImportError: attempted relative import"),
-        (
-            "from torch import no_such_name",
-            "1: cannot be imported: ImportError: cannot import name",
-        ),
         ("x = 1\nx / 0\n", "2: cannot be imported: ZeroDivisionError: division by zero"),
         ("import sys\nsys.exit(0)", "2: cannot be imported: SystemExit: 0"),
         ("def f():\n  f()\nf()", "2: cannot be imported: RecursionError: maximum recursion"),
@@ -271,11 +266,8 @@ def test_a_traceback_shows_the_text_that_was_loaded(tmp_path):
         ("import json\njson.loads('x')", "2: cannot be imported: JSONDecodeError: Expecting value"),
         ("raise ValueError('a\\x1b[31m')", "1: cannot be imported: ValueError: a\\x1b[31m"),
         ("raise ValueError('one\\ntwo')", "1: cannot be imported: ValueError: one$"),
-        ("raise ValueError", "1: cannot be imported: ValueError: (no message)$"),
-        ("(" * 500 + ")" * 500, "1: cannot be imported: SyntaxError: too many nested parentheses"),
         ("x = 1", " has no class ReverseModel; expected `class ReverseModel(nn.Module)`"),
         ("class ReverseModel: ...", " has something else called ReverseModel; expected `class"),
-        ("def ReverseModel(): ...", " has something else called ReverseModel; expected `class"),
         ("ReverseModel = None", " has no class ReverseModel; expected `class"),
     ],
 )
@@ -394,11 +386,6 @@ def test_a_network_with_another_init():
     assert message(build, no_super, L, T, {}).startswith(expected)
 
 
-def test_options_after_positional_ones():
-    text = network().text.replace("T, width=16, depth=1", "T, /, width=16, depth=1")
-    assert build(Source(PATH, text), L, T, {"width": 5}).read_in.out_features == 5
-
-
 def test_long_options_are_shortened():
     text = message(build, network(), L, T, {"width": list(range(10_000))})
     assert "width=[0, 1, 2, 3, 4, 5, ...]" in text
@@ -413,43 +400,31 @@ WANTED = "expected log-odds of x_0 of shape (B, L) = (4, 6)"
     ("parts", "expected"),
     [
         ({"output": "return logits[:, :-1]"}, f"14: forward returned shape (4, 5); {WANTED}"),
-        ({"output": "return logits[:, :, None]"}, f"14: forward returned shape (4, 6, 1); {WANTED}"),
         ({"output": "return logits.T"}, f"14: forward returned shape (6, 4); {WANTED}"),
-        ({"output": "return logits.mean()"}, f"14: forward returned shape (); {WANTED}"),
-        ({"output": "return logits, h"}, f"14: forward returned tuple; {WANTED}"),
         ({"output": "logits"}, f"14: forward returned NoneType; {WANTED}"),
         ({"output": "return logits.detach().numpy()"}, f"14: forward returned ndarray; {WANTED}"),
         ({"output": "return logits > 0"}, f"14: forward returned torch.bool; {WANTED} in floating"),
-        ({"output": "return logits.long()"}, f"14: forward returned torch.int64; {WANTED} in float"),
         ({"output": "return logits + 0j"}, f"14: forward returned torch.complex64; {WANTED} in float"),
         ({"output": "return logits / 0"}, "14: forward returned numbers that are not finite on fair"),
-        ({"output": "return logits + float('nan')"}, "14: forward returned numbers that are not fini"),
         ({"output": "return logits.detach()"}, "14: forward's output is detached from the parameters"),
-        ({"output": "return torch.zeros_like(x_t)"}, "14: forward's output is detached from the para"),
         ({"output": "return (logits > 0).float()"}, "14: forward's output is detached from the param"),
         ({"output": "return 0 * logits"}, "14: the gradient is zero everywhere, so nothing would be"),
         ({"output": "return logits * torch.sqrt(0 * logits.mean())"}, "14: the gradient is not finite"),
         ({"init": "self.requires_grad_(False)"}, "14: ReverseModel has no trainable parameters"),
         ({"init": "self.read_in = nn.LazyLinear(width)"}, "14: ReverseModel has lazy layers; expected"),
         ({"hidden": "raise ValueError('bad')"}, "16: failed on a small batch: ValueError: bad; expect"),
-        ({"hidden": "h = h @ h"}, "16: failed on a small batch: RuntimeError: "),
         ({"hidden": "import sys; sys.exit(0)"}, "16: failed on a small batch: SystemExit: 0; expected"),
         ({"hidden": "self.forward(x_t, t)"}, ": failed on a small batch: RecursionError: "),
         ({"hidden": "x_t.mul_(2).sub_(1)"}, "14: forward changed x_t or t in place; expected it to"),
         ({"hidden": "t -= 1"}, "14: forward changed x_t or t in place; expected it to"),
         ({"hidden": "h.relu_().add_(1); h.mul_(h)"}, "14: failed on a small batch: RuntimeError: one of"),
-        ({"init": "self.read_out.weight.data.fill_(float('nan'))"}, "14: forward returned numbers that"),
         ({"init": "self.time = nn.Embedding(T, 1)", "hidden": "h = h + self.time(t)"},
-         "16: failed on a small batch: IndexError: index out of range"),
-        ({"init": "self.time = nn.Embedding(T - 1, 1)", "hidden": "h = h + self.time(t - 2)"},
          "16: failed on a small batch: IndexError: index out of range"),
         ({"init": "self.derived = self.read_in.weight * 2"},
          "5: cannot be copied, as the averaged weights are: RuntimeError: Only Tensors created"),
         # across the batch
         ({"hidden": "h = h - h.mean(dim=0)"}, "14: the output of a row depends on the other rows of"),
-        ({"hidden": "h = h.cumsum(dim=0)"}, "14: the output of a row depends on the other rows of"),
         ({"hidden": "h = h.flip(0)"}, "14: the output of a row depends on the other rows of"),
-        ({"hidden": "h = h + x_t.mean()"}, "14: the output of a row depends on the other rows of"),
         ({"hidden": "h = h * t.float().softmax(dim=0)[:, None]"}, "14: the output of a row depends on"),
         ({"output": "return logits.squeeze()"},
          "14: after one step of training, in eval mode: forward returned shape (6,); expected"),
@@ -457,7 +432,6 @@ WANTED = "expected log-odds of x_0 of shape (B, L) = (4, 6)"
          "14: after one step of training, in eval mode: forward returned shape (6, 4); expected"),
         # dropout that is always on
         ({"hidden": "h = nn.functional.dropout(h, 0.5)"}, "14: two calls in eval mode on the same x_t"),
-        ({"hidden": "h = h + 0.1 * torch.randn_like(h)"}, "14: two calls in eval mode on the same x_t"),
     ],
 )  # fmt: skip
 @pytest.mark.filterwarnings("ignore:Lazy modules")
@@ -541,12 +515,6 @@ def test_forward_with_other_arguments():
     text = network().text.replace("def forward", "def backwards")
     found = message(tried, Source(PATH, text))
     assert found.startswith(" failed on a small batch: NotImplementedError: ")
-
-
-def test_decorated_forward_is_found():
-    text = network().text.replace("    def forward", "    @torch.no_grad()\n    def forward")
-    found = message(tried, Source(PATH, text))
-    assert found.startswith("14: forward's output is detached")
 
 
 # ----------------------------------------------------------------------------- and leaves no trace

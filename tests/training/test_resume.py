@@ -229,12 +229,6 @@ def test_a_signal_while_the_last_files_are_written(run_dir, monkeypatch):
     assert trainer.results.status == "finished"
 
 
-def test_the_training_stream_does_not_notice_validations(run_dir):
-    often, never = (start(run_dir, f"training.validate_every_n_epochs={n}") for n in (1, 6))
-    often.train(), never.train()
-    assert_identical(dict(often.state()["weights"]), dict(never.state()["weights"]))
-
-
 def test_a_finished_run_has_nothing_left(run_dir):
     start(run_dir).train()
     resumed = go_on(run_dir)
