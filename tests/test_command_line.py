@@ -311,7 +311,7 @@ def test_a_bar_on_a_terminal(tmp_path):
     assert process.returncode == 0
     text = shown.decode()
     assert re.search(r"\repoch 4/4: 100%\|.*bound .* bits", text)
-    assert "train/val/other" in text
+    assert "train/val/neither" in text
     assert re.search(r"\d\d:\d\d<\d\d:\d\d", text)  # time passed and time left
     assert not re.search(r"^epoch", text, re.MULTILINE)  # no lines besides
     assert "warning: " in text  # about val.txt

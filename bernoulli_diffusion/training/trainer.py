@@ -210,7 +210,9 @@ class Trainer:
 
         def before_step() -> None:
             nonlocal agreed
-            self._show_progress()
+            self.bar.update(self.step - self.bar.n)
+            if self.step % FLUSH_EVERY == 0:
+                self._show_progress()
             if self._is_save_due():
                 self.save()
             agreed = agree()  # what has been measured by now is known after the step
@@ -243,7 +245,7 @@ class Trainer:
     @all_threads()
     def validate(self, interrupt: Interrupt) -> None:
         """Measure the averaged weights, note it, keep the best, bring results and pictures up to date."""
-        self.loop.look_at_losses()
+        self._show_progress()
         bounds = self._measure_bounds(interrupt)
         start = time.monotonic()
         samples = self.validator.draw(self.averaged, interrupt.poll)
@@ -321,9 +323,9 @@ class Trainer:
         )
 
     def _show_progress(self) -> None:
-        """Bring the bar up to date."""
+        """On the bar: steps, and the latest loss and validation."""
         self.bar.update(self.step - self.bar.n)
-        if self.step % FLUSH_EVERY == 0 and self.loop.last_loss is not None:
+        if self.loop.last_loss is not None:
             epoch = f"epoch {self.epoch}/{self.training.epochs}"
             self.bar.set_description_str(epoch, refresh=False)
             loss = f"loss {self.loop.last_loss:.3f} bits"
