@@ -12,7 +12,8 @@ import pytest
 from results_folders import made_up, made_up_real, write_folder
 
 from bernoulli_diffusion import compare
-from bernoulli_diffusion.compare import differences, find_results, marks, read_run, side_by_side
+from bernoulli_diffusion.results.runs import differences, find_results, marks, read_run
+from bernoulli_diffusion.results.side_by_side import side_by_side
 from bernoulli_diffusion.system import command_line
 
 ROOT = Path(__file__).parent.parent

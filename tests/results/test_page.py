@@ -32,9 +32,10 @@ from bernoulli_diffusion.bits.measures import (
 )
 from bernoulli_diffusion.bits.pictures import strings_picture
 from bernoulli_diffusion.kinds import KINDS
+from bernoulli_diffusion.results import comparison, record
 from bernoulli_diffusion.results import page as report_page
-from bernoulli_diffusion.results import record
 from bernoulli_diffusion.results.pages import cells, grey_map, heat_map, network_name
+from bernoulli_diffusion.results.runs import group, read_run
 from bernoulli_diffusion.results.verdict import findings
 
 MARKUP = '<script>window.hacked = 1</script><img src=x onerror="window.hacked = 1">\'"&amp;'
@@ -181,9 +182,9 @@ def test_another_distribution_stands_out():
 
 def test_constant_bits_have_no_noise_and_no_difference():
     counts = count_ones(*(BitStrings.from_bits(np.zeros((9, 3))) for _ in range(2)))
-    for comparison in (compare_bits(counts), compare_pairs(counts)):
-        assert comparison.rms() == (0, 0)
-        assert not comparison.z.any()
+    for one in (compare_bits(counts), compare_pairs(counts)):
+        assert one.rms() == (0, 0)
+        assert not one.z.any()
     assert not correlations(counts, "data").any()
 
 
@@ -566,9 +567,9 @@ def pages(trained, tmp_path_factory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("pages")
     bad = hostile(folder)
     write_page(bad)
-    runs = [compare.read_run(path) for path in (trained, bad)]
+    runs = [read_run(path) for path in (trained, bad)]
     compared = folder / "compared.html"
-    compared.write_bytes(compare.page(compare.group(runs, "bound"), [MARKUP * 3], folder))
+    compared.write_bytes(comparison.page(group(runs, "bound"), [MARKUP * 3], folder))
     return {"run": trained / "report.html", "hostile": bad / "report.html", "compared": compared}
 
 
