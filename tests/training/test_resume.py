@@ -505,7 +505,7 @@ def test_other_faults_are_noted_in_the_results(tmp_path, monkeypatch):
     def fail():
         raise RuntimeError("shapes do not match")
 
-    monkeypatch.setattr(trainer, "train_step", fail)
+    monkeypatch.setattr(trainer.loop, "train_step", fail)
     with pytest.raises(RuntimeError):
         trainer.train()
     results = json.loads((trainer.results_dir / "results.json").read_text())
