@@ -1,15 +1,11 @@
-"""Every setting of a run: its name, type, default, range and meaning; and the strict loader.
+"""Every setting of a run: its name, type, default, range and meaning; and how they are read and written.
 
 To add a setting, add a field to one of the three dataclasses. The loader, --set, the config.yaml
 that is written into the results folder and the README's table (tested) all follow from it.
 """
 
-import contextlib
 import dataclasses
-import difflib
 import math
-import re
-import types
 import typing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,9 +14,9 @@ import yaml
 
 from .schedule import SCHEDULES
 from .system.errors import UserError, cannot_open, printable
+from .system.strict_yaml import MAX_DEPTH, Dumper, Reader, shorten, suggestion
 
 MAX_CONFIG_BYTES = 100_000
-MAX_DEPTH = 20
 MOST = 2**63 - 1  # of a number without another limit
 
 
@@ -167,194 +163,13 @@ SECTIONS = {section.name: section.default_factory for section in dataclasses.fie
 # ---------------------------------------------------------------------------------------- reading
 
 
-class _Loader(yaml.SafeLoader):
-    """SafeLoader that composes plain values only.
-
-    Refuses aliases (a few nested ones expand to gigabytes), tags and deep nesting.
-    """
-
-    depth = 0  # of the next node
-
-    def compose_node(self, parent, index):
-        event, problem = self.peek_event(), None
-        if isinstance(event, yaml.AliasEvent):
-            problem = "aliases (*name) are not supported; write the value again"
-        elif event.tag is not None:
-            problem = f"tags ({_shorten(event.tag)}) are not supported"
-        elif self.depth > MAX_DEPTH:
-            problem = f"nested more than {MAX_DEPTH} deep"
-        if problem:
-            raise yaml.MarkedYAMLError(problem=problem, problem_mark=event.start_mark)
-        self.depth += 1
-        node = super().compose_node(parent, index)
-        self.depth -= 1
-        return node
-
-
-class _Reader:
-    """Turns YAML nodes into values of the declared types, and collects every error on the way."""
-
-    def __init__(self, source: str, *, lines: bool = True):
-        self.source, self.lines, self.errors = source, lines, []
-
-    def fail(self, node: yaml.Node | None, message: str) -> None:
-        line = f":{node.start_mark.line + 1}" if node is not None and self.lines else ""
-        self.errors.append(printable(f"{self.source}{line}: {message}"))
-
-    def compose(self, text: str, depth: int = 0) -> yaml.Node | None:
-        """The root node of text, None if it is empty or an error was noted.
-
-        depth: how deep in the configuration the text stands.
-        """
-        try:
-            loader = _Loader(text)
-            loader.depth = depth
-            return loader.get_single_node()
-        except yaml.MarkedYAMLError as error:
-            mark = error.problem_mark or error.context_mark
-            line, column = mark.line, mark.column
-            reason = ", ".join(part for part in (error.context, error.problem) if part)
-            reason += "; use spaces instead of tabs" if "'\\t'" in reason else ""
-        except yaml.reader.ReaderError as error:
-            before = text[: error.position]
-            line, column = before.count("\n"), len(before) - before.rfind("\n") - 1
-            reason = f"found the character {chr(error.character)!r}; is this a text file?"
-        except (ValueError, OverflowError):  # "\UFFFFFFFF", which PyYAML does not check
-            line, column, reason = loader.line, loader.column, "found a number out of range"
-        where = f":{line + 1}:{column + 1}" if self.lines else ""
-        self.errors.append(printable(f"{self.source}{where}: cannot be read: {reason}"))
-        return None
-
-    def mapping(self, node: yaml.Node, name: str, expected: str) -> dict:
-        """The entries of a mapping node: {key: (node of the key, node of the value)}."""
-        if _is_null(node):
-            return {}  # "training:" with nothing under it
-        if not isinstance(node, yaml.MappingNode):
-            self.fail(node, f"{name}: expected {expected}, found {_describe(node)}")
-            return {}
-        entries = {}
-        for key, value in node.value:
-            if not isinstance(key, yaml.ScalarNode):
-                self.fail(key, f"{name}: expected a name as key, found {_describe(key)}")
-            elif key.tag.endswith(":merge"):
-                self.fail(key, f"{name}: merge keys (<<) are not supported")
-            elif key.value in entries:
-                first = entries[key.value][0].start_mark.line + 1
-                where = f" (first in line {first})" if self.lines else ""
-                self.fail(key, f"{_shorten(key.value)}: this key is given twice{where}")
-            else:
-                entries[key.value] = key, value
-        return entries
-
-    def plain(self, node: yaml.Node, name: str):
-        """A value without a declared type (an option of the user's ReverseModel)."""
-        if isinstance(node, yaml.MappingNode):
-            entries = self.mapping(node, name, "a mapping")
-            return {k: self.plain(v, f"{name}.{_shorten(k)}") for k, (_, v) in entries.items()}
-        if isinstance(node, yaml.SequenceNode):
-            return [self.plain(item, f"{name}[{i}]") for i, item in enumerate(node.value)]
-        if _is_quoted(node):
-            return node.value
-        try:
-            value = _parse_plain(node.value)
-            doubtful = isinstance(value, float) and not math.isfinite(value)
-        except ValueError:
-            value = node.value  # 017, 08, 1_0, 1:30, no, 2026-01-31, .inf: YAML readers disagree
-            doubtful = not node.tag.endswith(":str") or re.match("[+-]?0[0-9]", value)
-        if doubtful:
-            expected = "a finite number, true, false, null or a word (in quotes if in doubt)"
-            self.fail(node, f"{name}: expected {expected}, found {_describe(node)}")
-        return value
-
-    def value(self, node: yaml.Node, declared: type, name: str):
-        """The node as a value of the declared type; an error is noted if it is not one."""
-        wanted = declared
-        if typing.get_origin(declared) in (types.UnionType, typing.Union):  # X | None
-            if _is_null(node):
-                return None
-            wanted = next(a for a in typing.get_args(declared) if a is not types.NoneType)
-        if wanted == list[int] and isinstance(node, yaml.SequenceNode):
-            items = enumerate(node.value, start=1)
-            return [self.value(item, int, f"{name}, number {i}") for i, item in items]
-        if isinstance(node, yaml.ScalarNode):
-            if wanted is str:
-                return node.value
-            parse = {int: _parse_int, float: _parse_float, bool: _parse_bool}.get(wanted)
-            if parse and not _is_quoted(node):
-                with contextlib.suppress(ValueError):
-                    return parse(node.value)
-        self.fail(node, f"{name}: expected {_type_name(declared)}, found {_describe(node)}")
-        return None
-
-
-def _is_null(node: yaml.Node) -> bool:
-    return isinstance(node, yaml.ScalarNode) and node.tag.endswith(":null")
-
-
-def _is_quoted(node: yaml.ScalarNode) -> bool:
-    return node.style is not None
-
-
-def _parse_null(text: str) -> None:
-    if text not in ("", "~", "null", "Null", "NULL"):
-        raise ValueError
-
-
-def _parse_bool(text: str) -> bool:
-    if text not in ("true", "True", "TRUE", "false", "False", "FALSE"):
-        raise ValueError
-    return text.lower() == "true"
-
-
-def _parse_int(text: str) -> int:
-    if not re.fullmatch(r"[+-]?(0|[1-9][0-9]*)", text):  # 017, 1_0 and 1:30 are YAML 1.1's
-        raise ValueError
-    return int(text)
-
-
-def _parse_float(text: str) -> float:
-    if not re.fullmatch(r"[+-]?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?", text):
-        raise ValueError
-    return float(text)
-
-
-def _parse_plain(text: str):
-    """The null, bool, int or float that text is without quotes. Raises ValueError."""
-    for parse in (_parse_null, _parse_bool, _parse_int, _parse_float):
-        with contextlib.suppress(ValueError):
-            return parse(text)
-    raise ValueError
-
-
-def _type_name(declared: type) -> str:
-    names = {int: "a whole number", float: "a number", str: "a word", bool: "true or false"}
-    names |= {list[int]: "a list such as [8, 8]", type(None): "null"}
-    if typing.get_origin(declared) in (types.UnionType, typing.Union):
-        return " or ".join(names[a] for a in typing.get_args(declared))
-    return names[declared]
-
-
-def _describe(node: yaml.Node) -> str:
-    if isinstance(node, yaml.MappingNode):
-        return "a mapping"
-    if isinstance(node, yaml.SequenceNode):
-        return "a list"
-    if _is_quoted(node):
-        return f"the text '{_shorten(node.value)}' in quotes"
-    return f"'{_shorten(node.value)}'" if node.value else "nothing"
-
-
-def _shorten(text: str) -> str:
-    return text if len(text) <= 40 else text[:37] + "..."
-
-
 def _range_error(name: str, value, metadata) -> str | None:
     """What is wrong with a value of the right type, or None."""
     choices, least, above, most = (metadata[k] for k in ("choices", "least", "above", "most"))
     most = MOST if most is None else most
     if choices and value not in choices:
-        near = _suggestion(value, choices)
-        return f"{name}: expected {' or '.join(choices)}, found '{_shorten(value)}'{near}"
+        near = suggestion(value, choices)
+        return f"{name}: expected {' or '.join(choices)}, found '{shorten(value)}'{near}"
     for number in value if isinstance(value, list) else [value]:
         if not isinstance(number, (int, float)) or isinstance(number, bool):
             continue
@@ -368,17 +183,11 @@ def _range_error(name: str, value, metadata) -> str | None:
         elif number > most:
             expected = f"at most {most}"
         if expected:
-            return f"{name}: expected {expected}, found {_shorten(str(number))}"
+            return f"{name}: expected {expected}, found {shorten(str(number))}"
     return None
 
 
-def _suggestion(word: str, known) -> str:
-    by_lower = {name.lower(): name for name in known}  # t for T
-    near = difflib.get_close_matches(word.lower(), list(by_lower), n=1, cutoff=0.5)
-    return f"; did you mean {by_lower[near[0]]}?" if near else f"; known: {', '.join(known)}"
-
-
-def _read_into(config: Config, node: yaml.Node | None, reader: _Reader) -> None:
+def _read_into(config: Config, node: yaml.Node | None, reader: Reader) -> None:
     """Set what a YAML document says on config; errors go to reader."""
     if node is None:
         return
@@ -386,23 +195,23 @@ def _read_into(config: Config, node: yaml.Node | None, reader: _Reader) -> None:
     sections = reader.mapping(node, "the file", expected)
     for section_name, (section_key, section_node) in sections.items():
         if section_name not in SECTIONS:
-            hint = _misplaced(section_name) or _suggestion(section_name, SECTIONS)
-            reader.fail(section_key, f"{_shorten(section_name)}: unknown section{hint}")
+            hint = _misplaced(section_name) or suggestion(section_name, SECTIONS)
+            reader.fail(section_key, f"{shorten(section_name)}: unknown section{hint}")
             continue
         section = getattr(config, section_name)
         known = {f.name: f for f in dataclasses.fields(section)}
         declared = typing.get_type_hints(type(section))
         entries = reader.mapping(section_node, section_name, "keys with values")
         for key, (key_node, value_node) in entries.items():
-            name = f"{section_name}.{_shorten(key)}"
+            name = f"{section_name}.{shorten(key)}"
             if key not in known:
-                hint = _misplaced(key) or _suggestion(key, known)
+                hint = _misplaced(key) or suggestion(key, known)
                 reader.fail(key_node, f"{name}: unknown key{hint}")
                 continue
             errors_before = len(reader.errors)
             if declared[key] is dict:
                 options = reader.mapping(value_node, name, "options with values").items()
-                values = {k: reader.plain(v, f"{name}.{_shorten(k)}") for k, (_, v) in options}
+                values = {k: reader.plain(v, f"{name}.{shorten(k)}") for k, (_, v) in options}
                 _merge(getattr(section, key), values)
                 continue
             value = reader.value(value_node, declared[key], name)
@@ -448,7 +257,7 @@ def parse_config(text: str, source: str) -> Config:
 
     Raises UserError with a line for each mistake: file, line, key, and the nearest known key.
     """
-    config, reader = Config(), _Reader(source)
+    config, reader = Config(), Reader(source)
     _read_into(config, reader.compose(text), reader)
     if reader.errors:
         raise UserError("\n".join(reader.errors))
@@ -484,7 +293,7 @@ def apply_overrides(config: Config, overrides: list[str]) -> None:
     for override in overrides:
         name, equals, text = override.partition("=")
         path = name.strip().split(".")
-        reader = _Reader(f"--set {override}", lines=False)
+        reader = Reader(f"--set {override}", lines=False)
         if not equals or not all(path) or not 2 <= len(path) <= MAX_DEPTH:
             reader.fail(None, "expected section.key=value, such as training.lr=0.001")
         else:
@@ -501,23 +310,6 @@ def apply_overrides(config: Config, overrides: list[str]) -> None:
         raise UserError("\n".join(errors))
 
 
-class _Dumper(yaml.SafeDumper):
-    """Writes values such that _Reader reads them back as they were."""
-
-    def ignore_aliases(self, data):
-        return True
-
-    def represent_mapping(self, tag, mapping, flow_style=None):
-        return super().represent_mapping(tag, mapping, flow_style=False)  # a line for each key
-
-    def represent_text(self, text: str) -> yaml.Node:
-        style = None if text.isidentifier() else '"'  # the text "1e-3" is not the number
-        return self.represent_scalar("tag:yaml.org,2002:str", text, style)
-
-
-_Dumper.add_representer(str, _Dumper.represent_text)
-
-
 def to_yaml(config: Config) -> str:
     """The configuration as YAML that load_config reads back, each key with its meaning."""
     lines = []
@@ -526,7 +318,7 @@ def to_yaml(config: Config) -> str:
         values = getattr(config, section.name)
         for key in dataclasses.fields(values):
             entry = {key.name: getattr(values, key.name)}
-            text = yaml.dump(entry, Dumper=_Dumper, default_flow_style=None, sort_keys=False)
+            text = yaml.dump(entry, Dumper=Dumper, default_flow_style=None, sort_keys=False)
             lines.append(f"  # {key.metadata['help']}")
             lines += ["  " + line for line in text.rstrip("\n").split("\n")]
         lines.append("")

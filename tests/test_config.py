@@ -21,6 +21,7 @@ from bernoulli_diffusion.config import (
     to_yaml,
 )
 from bernoulli_diffusion.system.errors import UserError
+from bernoulli_diffusion.system.strict_yaml import Reader
 
 
 def mistakes(text: str) -> list[str]:
@@ -195,7 +196,7 @@ def test_what_yaml_readers_disagree_on_is_refused(text):
 @pytest.mark.parametrize("text", ["yes", "No", "on", "1", "tRUE", "'true'", "null", ""])
 def test_true_and_false_are_written_in_one_way(text):
     """No key is a bool today; the next one must not take `no` for false, or `off` for "off"."""
-    reader = config_module._Reader("c.yaml")
+    reader = Reader("c.yaml")
     node = reader.compose(f"a: {text}").value[0][1]
     assert reader.value(node, bool, "a") is None
     assert "expected true or false, found" in reader.errors[0]
