@@ -4,10 +4,15 @@ Also the part of tests/test_architecture.py that knows which room uses which.
 """
 
 import ast
+import textwrap
 from pathlib import Path
 
 PACKAGE = Path(__file__).parent.parent / "bernoulli_diffusion"
 PICTURE = Path(__file__).with_name("architecture.png")
+ALGORITHM = {  # at the top of the package; what else stands there are commands and what they alone use
+    "reverse_model", "gaussian_reverse_model", "diffusion", "schedule", "sampling", "conditioning",
+    "likelihood", "noise", "config",
+}  # fmt: skip
 
 
 def modules() -> dict[str, Path]:
@@ -24,6 +29,10 @@ def modules() -> dict[str, Path]:
 def imports(name: str, path: Path, known: dict[str, Path], *, lazy: bool = True) -> set[str]:
     """The modules of the package that one of them imports. lazy: also inside functions."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
+    for_types = [
+        n for n in tree.body if isinstance(n, ast.If) and "TYPE_CHECKING" in ast.dump(n.test)
+    ]
+    tree.body = [node for node in tree.body if node not in for_types]
     nodes = ast.walk(tree) if lazy else tree.body
     package = name.split(".") if path.name == "__init__.py" and name else name.split(".")[:-1]
     used = set()
@@ -45,14 +54,11 @@ def graph(*, lazy: bool = True) -> dict[str, set[str]]:
 
 
 def room(module: str) -> str:
-    """The folder of a module; at the top, the algorithm and the commands are rooms of their own."""
-    first, _, inner = module.partition(".")
-    if inner or (PACKAGE / first).is_dir():
-        return first
-    if not module:
-        return "version"
-    text = (PACKAGE / f"{module}.py").read_text(encoding="utf-8")
-    return "commands" if 'if __name__ == "__main__"' in text else "algorithm"
+    """The folder of a module; of those at the top, the algorithm, the kinds or the commands."""
+    first = module.partition(".")[0]
+    if (PACKAGE / first).is_dir():
+        return first or "version"
+    return "algorithm" if first in ALGORITHM else "kinds" if first == "kinds" else "commands"
 
 
 def rooms() -> dict[str, set[str]]:
@@ -80,45 +86,52 @@ def floors(uses: dict[str, set[str]]) -> list[list[str]]:
     return result
 
 
+def reduced(uses: dict[str, set[str]]) -> dict[str, set[str]]:
+    """The same without what follows from the rest: a uses c where a uses b and b uses c."""
+
+    def below(name: str) -> set[str]:
+        return set().union(*({other} | below(other) for other in uses[name]))
+
+    return {
+        name: {o for o in others if not any(o in below(m) for m in others - {o})}
+        for name, others in uses.items()
+    }
+
+
 def draw() -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    uses = rooms()
-    known = modules()
-    levels = floors(uses)
-    figure = Figure(figsize=(10, 1.35 * len(levels)), dpi=110)
+    uses, known = reduced(rooms()), modules()
+    levels = floors(rooms())
+    figure = Figure(figsize=(9, 1.15 * len(levels)), dpi=110)
     FigureCanvasAgg(figure)
-    axes = figure.add_axes((0.01, 0.01, 0.98, 0.98))
+    axes = figure.add_axes((0, 0, 1, 1))
     axes.set_axis_off()
-    place = {}
+    axes.set_xlim(0, 1)
+    axes.set_ylim(-0.5, len(levels) - 0.5)
+    boxes = {}
     for floor, names in enumerate(levels):
         for k, name in enumerate(names):
-            place[name] = ((k + 1) / (len(names) + 1) + 0.06 * (-1) ** floor, float(floor))
-    for name, used in uses.items():
-        for other in used:
-            (x, y), (u, v) = place[name], place[other]
-            bend = 0.0 if abs(y - v) <= 1 else 0.15
-            axes.annotate(
-                "", (u, v + 0.27), (x, y - 0.27),
-                arrowprops={"arrowstyle": "->", "color": "#0072B2", "alpha": 0.45, "lw": 1.1,
-                            "connectionstyle": f"arc3,rad={bend}"},
+            inside = sorted(m.split(".")[1] for m in known if m.startswith(f"{name}."))
+            inside += sorted(
+                m for m in known if m and "." not in m and m != name and room(m) == name
+            )
+            text = textwrap.fill("  ".join(dict.fromkeys(inside)), 62, break_on_hyphens=False)
+            boxes[name] = axes.text(
+                (k + 0.5) / len(names), floor, f"$\\bf{{{name}}}$\n{text}".strip(),
+                ha="center", va="center", fontsize=8, linespacing=1.3,
+                bbox={"boxstyle": "round,pad=0.5", "facecolor": "#f4f6f8", "edgecolor": "#767676"},
             )  # fmt: skip
-    for name, (x, y) in place.items():
-        members = sorted(m.split(".")[-1] for m in known if m and room(m) == name and m != name)
-        lines, line = [], ""
-        for member in members:
-            if len(line) + len(member) > 34:
-                lines.append(line)
-                line = ""
-            line += ("  " if line else "") + member
-        text = "\n".join([*lines, line]) if members else ""
-        axes.text(
-            x, y, f"{name}\n{text}", ha="center", va="center", fontsize=7.5, linespacing=1.25,
-            bbox={"boxstyle": "round,pad=0.5", "facecolor": "white", "edgecolor": "#767676"},
-        )  # fmt: skip
-    axes.set_xlim(-0.02, 1.1)
-    axes.set_ylim(-0.6, len(levels) - 0.4)
+    figure.canvas.draw()  # the boxes get their sizes
+    for name, others in uses.items():
+        for other in others:
+            here, there = (boxes[n].get_bbox_patch() for n in (name, other))
+            axes.annotate(
+                "", boxes[other].get_position(), boxes[name].get_position(),
+                arrowprops={"arrowstyle": "-|>", "color": "#0072B2", "lw": 1.3,
+                            "patchA": here, "patchB": there},
+            )  # fmt: skip
     figure.savefig(PICTURE)
 
 

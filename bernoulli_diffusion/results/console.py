@@ -1,14 +1,19 @@
 """What train.py tells a person before and after training."""
 
+from __future__ import annotations
+
 import shlex
 import sys
 import time
+from typing import TYPE_CHECKING
 
 import torch
 
 from ..sampling import ProposalTimes, is_thinning_faster
-from ..training.trainer import Trainer
 from .record import Results
+
+if TYPE_CHECKING:  # the trainer itself uses results/
+    from ..training.trainer import Trainer
 
 try:
     import resource

@@ -6,8 +6,12 @@ import os
 
 import torch
 
-from ..training.distributed import local_rank
 from .errors import UserError
+
+
+def local_rank() -> int:
+    """The number of this process among those of its machine: which GPU is its own."""
+    return int(os.environ.get("LOCAL_RANK", 0))
 
 
 def choose_device(name: str) -> torch.device:

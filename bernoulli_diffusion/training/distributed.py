@@ -204,11 +204,6 @@ def _wait_for_listener(address: str, port: int, seconds: float) -> None:
     raise TimeoutError("nobody listens there")
 
 
-def local_rank() -> int:
-    """The number of this process among those of its machine: which GPU is its own."""
-    return int(os.environ.get("LOCAL_RANK", 0))
-
-
 def check_batch_size(batch_size: int, size: int) -> None:
     """Raises UserError if there are fewer strings in a batch than processes."""
     if batch_size < size:
