@@ -6,6 +6,7 @@ Sohl-Dickstein et al. 2015, "Deep Unsupervised Learning using Nonequilibrium The
 
 import sys
 
+__all__ = ["BernoulliDiffusion", "__version__"]
 __version__ = "1.0.0"
 
 # Before modules that an older Python cannot even parse.
@@ -13,3 +14,12 @@ if sys.version_info < (3, 10):  # noqa: UP036
     sys.stderr.write("error: Python 3.10 or newer is needed; this is " + sys.version.split()[0])
     sys.stderr.write(" (" + sys.executable + ")\n")
     sys.exit(2)
+
+
+def __getattr__(name: str):
+    """BernoulliDiffusion, which imports torch, only when it is asked for."""
+    if name == "BernoulliDiffusion":
+        from .estimator import BernoulliDiffusion
+
+        return BernoulliDiffusion
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -35,7 +35,12 @@ def parse_arguments():
     parser.add_argument(
         "checkpoint", metavar="CHECKPOINT", type=Path, help="results/.../checkpoints/model_best.pt"
     )
-    parser.add_argument("file", metavar="FILE", type=Path, help="strings of 0 and 1, one a line")
+    parser.add_argument(
+        "file",
+        metavar="FILE",
+        type=Path,
+        help="strings of 0 and 1, one a line; of a table: its CSV",
+    )
     parser.add_argument(
         "--precision",
         type=positive_number,
@@ -74,7 +79,8 @@ def parse_arguments():
         type=output_file,
         metavar="TSV",
         help="write, for every string and bit, the probability of the bit's value given all others:"
-        " tab-separated, a header bit_1 .. bit_L; small numbers are surprising",
+        " tab-separated, a header bit_1 .. bit_L; small numbers are surprising. Of a table: how many"
+        " bits each column of each record takes, and which one is odd",
     )
     parser.add_argument(
         "--heatmap",
@@ -113,6 +119,8 @@ def main() -> None:
         from .kinds import kind_of, refuse_options_of_others
         from .system.device import choose_device
         from .system.errors import UserError
+        from .system.files import open_atomically
+        from .tables import answering, judging
         from .training import checkpoint as checkpoints
 
     device = choose_device(arguments.device)
@@ -129,7 +137,11 @@ def main() -> None:
         command=shlex.join([*called_as(), *sys.argv[1:], "--trust-code"]),
         device=device,
     )
-    strings = kind.read_evaluated(arguments.file, diffusion.process, config)
+    encoding = answering.encoding_of(checkpoint, arguments.checkpoint)
+    if encoding:
+        strings = judging.read_records(encoding, arguments.file)
+    else:
+        strings = kind.read_evaluated(arguments.file, diffusion.process, config)
     if strings.length != L:
         raise UserError(
             f"{arguments.file}: {kind.SAMPLES} of {strings.length} {kind.UNITS}, but the model's"
@@ -162,7 +174,11 @@ def main() -> None:
         report["exact"] = _summary(columns["exact_bits"], None, L, unit)
     if arguments.per_line:
         _write_table(arguments.per_line, columns)
-    if arguments.explain:
+    if arguments.explain and encoding:
+        with open_atomically(arguments.explain) as file:
+            parts = judging.bits_of_columns(encoding, diffusion, strings, arguments.seed)
+            file.writelines(line.encode() for line in judging.explanation(encoding, parts))
+    elif arguments.explain:
         _explain(diffusion, strings, arguments.explain, device)
     if arguments.heatmap:
         _draw_heatmap(diffusion, strings, arguments.heatmap, config.data.shape, device)

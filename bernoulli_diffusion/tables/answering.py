@@ -20,7 +20,9 @@ FILL_PARTICLES = 64  # for each row with gaps
 FEW = 16  # an effective sample size below this makes for few different answers
 
 
-def encoding_of(checkpoint: dict, path: Path, given: str | None, fill: Path | None):
+def encoding_of(
+    checkpoint: dict, path: Path, given: str | None = None, fill: Path | None = None
+) -> Encoding | None:
     """The Encoding of a checkpoint whose questions, if any, are about columns; None for bits.
 
     Raises UserError for a mistake in a question, before anything is built.

@@ -1,0 +1,346 @@
+"""BernoulliDiffusion: the whole of it from Python, in the habits of scikit-learn."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from . import config as config_module
+from .bits.data import BitStrings
+from .conditioning import conditional_samples
+from .config import Config
+from .kinds import kind_of
+from .likelihood import bound_of_each, plan_bound
+from .sampling import sample
+from .system.errors import UserError
+from .tables import generating, planning, reading, writing
+from .tables.encoding import Encoding
+from .training import checkpoint as checkpoints
+from .training.loop import fit
+from .training.network import live_source
+
+try:
+    from sklearn.base import BaseEstimator
+    from sklearn.exceptions import NotFittedError
+except ImportError:  # a few lines stand in for it
+
+    class NotFittedError(ValueError, AttributeError):
+        """A method that needs a trained model was called before fit."""
+
+    class BaseEstimator:
+        """The two methods of scikit-learn's that its tools ask for."""
+
+        def get_params(self, deep: bool = True) -> dict:
+            names = type(self).__init__.__code__.co_varnames
+            return {name: getattr(self, name) for name in names[1:] if hasattr(self, name)}
+
+        def set_params(self, **params):
+            for name, value in params.items():
+                if name not in self.get_params():
+                    raise ValueError(f"invalid parameter {name!r}")
+                setattr(self, name, value)
+            return self
+
+
+PRECISION = 0.01  # of a mean log-density: its standard error over the noise that is drawn
+
+
+class BernoulliDiffusion(BaseEstimator):
+    """A model of the distribution of the rows of X.
+
+    X: an array or a tensor (N, L) of 0 and 1 or bool, or any table: a pandas DataFrame, or an array of
+    numbers, whose columns are encoded as by `python -m bernoulli_diffusion.prepare`.
+
+    epochs, max_minutes: how long to train (default: as train.py); T: diffusion steps; lr; batch_size;
+    settings: any other key of config.yaml, {"training.patience": 5}; types: of columns,
+    {"zip": "category", "name": "left out"}; steps: network calls of a sample, None for the model's
+    exact law; random_state: an int; device: of torch.
+
+    >>> model = BernoulliDiffusion(epochs=100).fit(X, X_val=X_val)
+    >>> synthetic = model.sample(1000)           # of the form of X
+    >>> model.score(X_test)                      # mean log-density, in nats; the more the better
+    >>> model.conditional(X_with_gaps, n=5)      # NaN, None (of bits also -1): to be filled in
+    >>> model.save("model.pt"); model = BernoulliDiffusion.load("model.pt")
+    """
+
+    def __init__(
+        self,
+        *,
+        epochs=None,
+        max_minutes=None,
+        T=2000,
+        lr=0.001,
+        batch_size=256,
+        settings=None,
+        types=None,
+        steps=64,
+        random_state=0,
+        device="cpu",
+    ):
+        self.epochs, self.max_minutes, self.T, self.lr = epochs, max_minutes, T, lr
+        self.batch_size, self.settings, self.types = batch_size, settings, types
+        self.steps, self.random_state, self.device = steps, random_state, device
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True  # in a table a gap is a value of its own
+        return tags
+
+    # --- training
+
+    def fit(self, X, y=None, X_val=None):
+        """Train on the rows of X; with X_val, keep the weights that are best on its rows.
+
+        y is not used. Raises ValueError (UserError) for what is no table.
+        """
+        config = self._config()
+        self.encoding_ = None
+        table = self._table_of(X)
+        if len(X) < 2:
+            raise ValueError("X has one row (n_samples=1); there is nothing to learn from it")
+        if isinstance(table, reading.Strings):
+            self.encoding_, bits = None, table.bits
+        else:
+            wishes = {n: planning.Wish(type=t) for n, t in (self.types or {}).items()}
+            everything = np.ones(len(table), bool)
+            with _as_value_error():
+                self.encoding_ = planning.plan(table, everything, wishes)
+                bits = self.encoding_.encode(table)
+        self.n_features_in_ = _width(X)
+        if hasattr(X, "columns"):
+            self.feature_names_in_ = np.array([str(c) for c in X.columns], object)
+        self._as = type(X) if isinstance(X, torch.Tensor) else np.ndarray
+        self._dtype = X.dtype if hasattr(X, "dtype") else None
+        val = None if X_val is None else BitStrings.from_bits(self._bits(X_val))
+        if (bits < 0).any():
+            raise ValueError("X has unknown bits; leave those rows out")
+        source = live_source(None, kind_of(config).NETWORK)
+        with _as_value_error():
+            self.diffusion_ = fit(
+                BitStrings.from_bits(bits), config, val, source=source, device=self.device
+            )
+        self.config_, self.length_, self._source = config, bits.shape[1], source
+        return self
+
+    def _config(self) -> Config:
+        config = Config()
+        chosen = {
+            "training.epochs": self.epochs,
+            "training.max_minutes": self.max_minutes,
+            "training.lr": self.lr,
+            "training.seed": _seed(self.random_state),
+            "model.T": self.T,
+            "data.batch_size": self.batch_size,
+        } | (self.settings or {})
+        overrides = [f"{key}={value}" for key, value in chosen.items() if value is not None]
+        with _as_value_error():
+            config_module.apply_overrides(config, overrides)
+            kind_of(config).check_config(config, "settings")
+        return config
+
+    # --- what a trained model is asked
+
+    def sample(self, n_samples: int = 1, random_state=None):
+        """n_samples rows of the form of X. random_state: an int; default: the model's own."""
+        self._check_is_fitted()
+        seed = _seed(self.random_state if random_state is None else random_state)
+        device = self.diffusion_.process.alpha.device
+        if self.encoding_ is None:
+            rows = range(n_samples)
+            parts = sample(self.diffusion_, self.length_, rows, seed, self.steps, device=device)
+            return self._returned(
+                torch.cat([torch.zeros(0, self.length_), *(p.cpu() for p in parts)])
+            )
+        parts = list(
+            generating.sample_records(
+                self.encoding_, self.diffusion_, range(n_samples), seed, self.steps, device=device
+            )
+        )
+        codes = np.concatenate([p.codes for p in parts])
+        return self._table(codes, np.concatenate([p.u for p in parts]))
+
+    def score_samples(self, X) -> np.ndarray:
+        """(N,) nats: a lower bound on log p of each row (the variational bound, estimated)."""
+        self._check_is_fitted()
+        strings = BitStrings.from_bits(self._bits(X))
+        seed, device = _seed(self.random_state), self.diffusion_.process.alpha.device
+        effort = plan_bound(self.diffusion_, strings, PRECISION, seed, device)
+        parts = bound_of_each(self.diffusion_, strings, effort, seed, device)
+        return -math.log(2) * torch.cat([bits for bits, _ in parts]).numpy()
+
+    def score(self, X, y=None) -> float:
+        """Mean of score_samples: the more the better."""
+        return float(self.score_samples(X).mean())
+
+    def conditional(self, X, n: int = 1, random_state=None, particles: int = 64):
+        """Each row of X n times, one below the other, with its gaps filled by draws given the rest."""
+        self._check_is_fitted()
+        seed = _seed(self.random_state if random_state is None else random_state)
+        table = self._table_of(X, self.encoding_ is None)
+        if self.encoding_ is None:
+            patterns = torch.from_numpy(table.bits)
+            evidence = self.diffusion_.process.evidence_of(patterns)
+            runs = conditional_samples(
+                self.diffusion_, evidence, n, seed, particles, None, self.steps
+            )
+            return self._returned(torch.cat([run.samples for run in runs]).cpu())
+        with _as_value_error():
+            rows = list(
+                generating.fill(
+                    self.encoding_, self.diffusion_, table, n, seed, particles, self.steps
+                )
+            )
+        codes, u = (np.concatenate([getattr(r, k) for r in rows]) for k in ("codes", "u"))
+        drawn = self._table(codes, u)
+        if isinstance(drawn, np.ndarray):
+            given = np.repeat(np.asarray(X), n, axis=0)
+            return np.where(given != given, drawn, given)
+        given = X.loc[X.index.repeat(n), list(drawn)].reset_index(drop=True)
+        return drawn.where(given.isna(), given)
+
+    # --- files
+
+    def save(self, path: str | Path) -> None:
+        """Write a checkpoint, which generate.py and evaluate take as well."""
+        self._check_is_fitted()
+        weights = dict(self.diffusion_.reverse_model.state_dict())
+        checkpoints.save(
+            Path(path),
+            {
+                "config": config_module.to_yaml(self.config_),
+                "sequence_length": self.length_,
+                "T": self.config_.model.T,
+                "process_state": self.diffusion_.process.state(),
+                "columns": self.encoding_.state() if self.encoding_ else {},
+                "reverse_model_source": self._source.text,
+                "reverse_model_sha256": self._source.sha256,
+                "weights": weights,
+                "averaged_weights": weights,
+                "optimizer": {},
+                "epoch": 0,
+                "step": 0,
+                "epoch_losses": [],
+                "best_bound": math.inf,
+                "validations_without_progress": 0,
+                "seconds": 0.0,
+                "results": "{}",
+            },
+        )
+
+    @classmethod
+    def load(cls, path: str | Path, trust_code: bool = False, device: str = "cpu"):
+        """The model of a checkpoint, whether save or train.py wrote it. Raises UserError."""
+        saved = checkpoints.load(Path(path))
+        config = checkpoints.config_of(saved, Path(path))
+        model = cls(T=config.model.T, lr=config.training.lr, device=device)
+        model.diffusion_ = checkpoints.restore(
+            saved, Path(path), trust_code=trust_code, device=device
+        )
+        model.config_, model.length_ = config, saved["sequence_length"]
+        model._source = checkpoints.source_of(saved, Path(path), trust_code, "trust_code=True")
+        model.encoding_ = Encoding.of_state(saved["columns"]) if saved["columns"] else None
+        columns = model.encoding_.columns if model.encoding_ else None
+        model.n_features_in_ = len(columns) if columns else model.length_
+        model._as, model._dtype = np.ndarray, None
+        return model
+
+    # --- X in and out
+
+    def _table_of(self, X, may_be_unknown: bool = False) -> reading.Table | reading.Strings:
+        """X as strings of bits, or as a table. Raises ValueError."""
+        if hasattr(X, "iloc") and hasattr(X, "columns"):
+            from .tables.frames import read_frame
+
+            with _as_value_error():
+                return read_frame(X, "X")
+        if isinstance(X, torch.Tensor):
+            X = X.cpu().numpy()
+        if hasattr(X, "toarray"):
+            raise TypeError("sparse input is not supported; use X.toarray()")
+        X = np.asarray(X)
+        if X.dtype.kind == "O":
+            X = X.astype(float)
+        if X.ndim != 2:
+            raise ValueError(
+                f"Expected 2D array, got {X.ndim}D array instead. Reshape your data: rows x columns"
+            )
+        if 0 in X.shape:
+            raise ValueError(
+                f"Found array with {X.shape[0]} sample(s) and {X.shape[1]} feature(s)"
+                f" (shape={X.shape}) while a minimum of 1 is required."
+            )
+        if X.dtype.kind == "c":
+            raise ValueError("Complex data not supported")
+        if X.dtype.kind not in "biuf":
+            raise ValueError(f"expected numbers or bool, found an array of {X.dtype}")
+        as_bits = getattr(self, "encoding_", None) is None
+        known = X[X == X] if X.dtype.kind == "f" else X
+        if as_bits and np.isin(known, [0, 1, -1] if may_be_unknown else [0, 1]).all():
+            unknown = (X != X) | (X == -1)
+            if unknown.any() and not may_be_unknown:
+                raise ValueError("X contains NaN: of bits all must be known; see conditional")
+            return reading.Strings(np.where(unknown, -1, X).astype(np.int8), "an array")
+        if not np.isfinite(known).all():
+            raise ValueError("X contains infinity")
+        columns = {f"column_{i}": reading.of_array_column(c) for i, c in enumerate(X.T, 1)}
+        return reading.Table(columns, "an array", {"kind": "array", "dtype": str(X.dtype)})
+
+    def _bits(self, X) -> np.ndarray:
+        if _width(X) != self.n_features_in_:
+            raise ValueError(
+                f"X has {_width(X)} features, but {type(self).__name__} is expecting"
+                f" {self.n_features_in_} features as input"
+            )
+        table = self._table_of(X)
+        if self.encoding_ is None:
+            if not isinstance(table, reading.Strings):
+                raise ValueError("X holds other values than 0 and 1")
+            return table.bits
+        with _as_value_error():
+            bits = self.encoding_.encode(table)
+        if (bits < 0).any():
+            raise ValueError("X has gaps in columns that had none in training; see conditional")
+        return bits
+
+    def _returned(self, x: torch.Tensor):
+        """Bits (N, L) as X was given."""
+        if self._as is torch.Tensor:
+            return x.to(self._dtype)
+        return x.numpy().astype(self._dtype if isinstance(self._dtype, np.dtype) else np.uint8)
+
+    def _table(self, codes: np.ndarray, u: np.ndarray):
+        columns = self.encoding_.texts(codes, u)
+        if self.encoding_.form.get("kind") == "array":
+            return writing.to_array(columns, self.encoding_)
+        return writing.to_frame(columns, self.encoding_)
+
+    def _check_is_fitted(self) -> None:
+        if not hasattr(self, "diffusion_"):
+            raise NotFittedError(f"this {type(self).__name__} is not trained yet; call fit first")
+
+
+class _as_value_error:  # noqa: N801  a context manager
+    """A user's mistake is a ValueError in Python's habits."""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, _traceback):
+        if isinstance(error, UserError):
+            raise ValueError(str(error)) from None
+
+
+def _width(X) -> int:
+    shape = getattr(X, "shape", None)
+    if shape is None:
+        shape = np.asarray(X).shape
+    return int(shape[1]) if len(shape) > 1 else 1
+
+
+def _seed(random_state) -> int:
+    if random_state is None:
+        return 0
+    if hasattr(random_state, "randint"):  # a RandomState
+        return int(random_state.randint(2**31))
+    return int(random_state)

@@ -1,0 +1,142 @@
+"""BernoulliDiffusion, as it is used from Python."""
+
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from bernoulli_diffusion import BernoulliDiffusion
+
+TINY = {
+    "epochs": 150,
+    "T": 60,
+    "lr": 0.005,
+    "settings": {"model.reverse_model": "{width: 48, num_blocks: 1}"},
+}
+RANDOM = np.random.default_rng(0)
+X = np.repeat(RANDOM.integers(0, 2, (600, 2)), 3, axis=1)  # two free bits, each written three times
+
+
+@pytest.fixture(scope="module")
+def model():
+    return BernoulliDiffusion(**TINY).fit(X, X_val=X[:100])
+
+
+def test_score_is_a_log_density_in_nats(model):
+    scores = model.score_samples(X[:50])
+    assert scores.shape == (50,)
+    assert model.score(X[:50]) == pytest.approx(scores.mean())
+    entropy = -2 * math.log(2)  # the best that can be
+    assert entropy - 0.6 < model.score(X) < entropy + 0.05
+    assert model.score(1 - X[:, ::-1]) > model.score(RANDOM.integers(0, 2, X.shape)) + 1
+
+
+def test_samples_are_of_the_form_of_the_data(model):
+    samples = model.sample(300, random_state=1)
+    assert samples.shape == (300, 6)
+    assert samples.dtype == X.dtype
+    assert (samples == model.sample(300, random_state=1)).all()
+    assert (samples[:, 0] == samples[:, 1]).mean() > 0.85
+
+
+def test_gaps_are_filled(model):
+    gaps = X[:4].astype(float)
+    gaps[:, [0, 4]] = np.nan
+    filled = model.conditional(gaps, n=20, random_state=0)
+    assert filled.shape == (80, 6)
+    known = ~np.isnan(gaps)
+    assert (filled[:, known[0]] == np.repeat(X[:4], 20, axis=0)[:, known[0]]).all()
+    assert (filled == np.repeat(X[:4], 20, axis=0)).mean() > 0.93
+
+
+def test_saved_and_loaded_it_is_the_same(model, tmp_path):
+    model.save(tmp_path / "m.pt")
+    again = BernoulliDiffusion.load(tmp_path / "m.pt")
+    assert (again.score_samples(X[:9]) == model.score_samples(X[:9])).all()
+    assert (again.sample(5) == model.sample(5)).all()
+    done = subprocess.run(
+        [sys.executable, "generate.py", tmp_path / "m.pt", "3"], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert [len(line) for line in done.stdout.split()] == [6, 6, 6]
+
+
+def test_tensors_and_bools():
+    options = {**TINY, "epochs": 2}
+    as_tensor = BernoulliDiffusion(**options).fit(torch.from_numpy(X))
+    assert isinstance(as_tensor.sample(3), torch.Tensor)
+    as_bool = BernoulliDiffusion(**options).fit(X.astype(bool))
+    assert as_bool.sample(3).dtype == bool
+    assert (as_tensor.sample(3).numpy() == as_bool.sample(3)).all()
+
+
+def test_an_array_of_numbers_is_a_table():
+    numbers = np.stack([RANDOM.integers(0, 4, 300), RANDOM.integers(0, 9, 300) * 0.5], axis=1)
+    samples = BernoulliDiffusion(**{**TINY, "epochs": 3}).fit(numbers).sample(50)
+    assert samples.dtype == numbers.dtype
+    assert all(set(samples[:, i]) <= set(numbers[:, i]) for i in range(2))
+
+
+def test_a_data_frame_comes_back_with_its_types():
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame(
+        {"a": RANDOM.choice(["x", "y", "z"], 300), "n": RANDOM.integers(0, 5, 300)}
+    )
+    frame["same"] = frame.a.map({"x": 1.5, "y": None, "z": 2.5})
+    frame["c"] = pandas.Categorical(np.where(frame.n > 2, "hi", "lo"), ["lo", "hi"], ordered=True)
+    model = BernoulliDiffusion(**{**TINY, "epochs": 5}).fit(frame)
+    samples = model.sample(40)
+    assert (samples.dtypes == frame.dtypes).all()
+    known = frame.drop_duplicates()[["a", "same"]].drop_duplicates()
+    assert len(samples[["a", "same"]].merge(known)) == 40
+    gaps = frame.head(4).copy()
+    gaps.loc[0, "a"] = None
+    filled = model.conditional(gaps, 2)
+    assert len(filled) == 8
+    assert filled.a.notna().all()
+    assert (filled.n == gaps.n.repeat(2).reset_index(drop=True)).all()
+
+
+@pytest.mark.parametrize(
+    ("bad", "words"),
+    [
+        (np.zeros((3, 0)), "0 feature"),
+        (np.zeros(5), "Expected 2D"),
+        (np.array([[0, 1], [np.nan, 1]]), "contains NaN"),
+        (np.array([[0.5, np.inf], [1, 2]]), "infinity"),
+        (np.array([["a", "b"], ["c", "d"]]), "could not convert|expected numbers"),
+    ],
+)
+def test_what_is_no_table(bad, words):
+    with pytest.raises(ValueError, match=words):
+        BernoulliDiffusion(**TINY).fit(bad)
+
+
+def test_wrong_settings_are_value_errors():
+    with pytest.raises(ValueError, match="epochs"):
+        BernoulliDiffusion(epochs=-1).fit(X)
+    with pytest.raises(ValueError, match="fit first"):
+        BernoulliDiffusion().sample(1)
+
+
+# Scores are estimates whose noise is drawn by the number of the row.
+EXPECTED = {
+    "check_methods_sample_order_invariance": "the noise of an estimate goes with the row's number",
+    "check_methods_subset_invariance": "the noise of an estimate goes with the row's number",
+}
+
+
+def test_scikit_learns_own_checks():
+    checks = pytest.importorskip("sklearn.utils.estimator_checks")
+    if not hasattr(checks, "estimator_checks_generator"):
+        pytest.skip("needs scikit-learn 1.6")
+    tiny = {"model.reverse_model": "{width: 8, num_blocks: 1}"}
+    model = BernoulliDiffusion(epochs=1, T=5, steps=5, settings=tiny)
+    found = checks.check_estimator(
+        model, on_fail=None, on_skip=None, expected_failed_checks=EXPECTED
+    )
+    failed = {r["check_name"]: r["exception"] for r in found if r["status"] == "failed"}
+    assert not failed
