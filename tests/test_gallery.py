@@ -512,6 +512,18 @@ def test_what_prepare_found_comes_back_with_the_weights(name):
     assert one(x_t, t).abs().max() > 1
 
 
+@pytest.mark.parametrize("base", ["hidden_tree", "mixture"])
+def test_tree_and_mlp_starts_where_its_base_ends(base):
+    """Whatever the MLP's own prepare() knows of the bits is not counted twice."""
+    L, T = 10, 30
+    model = network("tree_and_mlp", L, T, base=base).eval()
+    model.prepare(chain_strings(300, L))
+    x_t, t = inputs(8, L, T)
+    torch.testing.assert_close(model(x_t, t), model.base(x_t, t), rtol=1e-4, atol=1e-5)
+    with pytest.raises(UserError, match="base: expected one of hidden_tree, mixture, found 'x'"):
+        network("tree_and_mlp", L, T, base="x")
+
+
 @pytest.mark.parametrize("parents", [[0, 0, 3, 1], [0, 0, 1, 0], [0, -1, 0, 0], [0, 0, 9, 0]])
 def test_weights_that_hold_no_tree_are_refused(parents):
     model = network("hidden_tree", 4, 10)
