@@ -2,7 +2,8 @@
 
 All functions yield lines of text piece by piece. kind is the kind of data (kinds.py), patterns are
 (M, L) with -1 (of bits) or NaN where unknown; count is how many samples, for each pattern if there
-are any; steps is None for all T of them. batch_size None: a size that suits.
+are any; steps is None for all T of them. batch_size None: a size that suits. poll is called at every
+step of every batch.
 """
 
 import math
@@ -13,7 +14,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .conditioning import MAX_RUNS, conditional_samples, denoised, denoised_mean, has_channel
+from .conditioning import (
+    MAX_RUNS,
+    conditional_samples,
+    denoised,
+    denoised_mean,
+    has_channel,
+    replaced,
+)
 from .config import Config
 from .diffusion import Diffusion
 from .noise import Noise
@@ -21,9 +29,15 @@ from .sampling import sample
 from .system.command_line import tell
 from .training.distributed import ALONE, Processes
 
-STRINGS, PARTICLES_TOGETHER = 1024, 4096  # that walk together
+STRINGS, PARTICLES_TOGETHER = 1024, 4096  # that walk together, at most
+VALUES = 1 << 20  # of those strings or particles, so that long ones leave memory for the network
 PARTICLES = 256  # of a run; generate.py's help says all three
 FEW = 16  # an effective sample size below this makes for few different answers
+
+
+def batch_of(most: int, length: int) -> int:
+    """Strings that walk together, if nobody says otherwise: `most`, or fewer if they are long."""
+    return max(1, min(most, VALUES // length))
 
 
 def samples(
@@ -38,9 +52,10 @@ def samples(
     sampler: str | None = None,
     device: torch.device | str = "cpu",
     processes: Processes = ALONE,
+    poll=lambda: None,
 ) -> Iterator[bytes]:
     """Samples without conditions. The processes take batches in turn."""
-    batch_size = batch_size or STRINGS
+    batch_size = batch_size or batch_of(STRINGS, length)
 
     def draw(rows: range) -> bytes:
         batches = sample(
@@ -51,6 +66,7 @@ def samples(
             steps,
             batch_size,
             device,
+            poll,
             sampler=sampler,
         )
         return b"".join(kind.to_text(diffusion.process.as_written(batch)) for batch in batches)
@@ -103,6 +119,7 @@ def restored(
     steps: int | None = None,
     batch_size: int | None = None,
     device: torch.device | str = "cpu",
+    poll=lambda: None,
 ) -> Iterator[bytes]:
     """What noisy patterns were before the noise: its flip probability, or standard deviation.
 
@@ -123,10 +140,11 @@ def restored(
             seed=seed,
             steps=steps,
             batch_size=batch_size,
+            poll=poll,
         )
         return
-    y, batch_size = torch.from_numpy(patterns).to(device).float(), batch_size or STRINGS
-    (M, L) = y.shape
+    y, (M, L) = torch.from_numpy(patterns).to(device).float(), patterns.shape
+    batch_size = batch_size or batch_of(STRINGS, L)
     if mean:
         for first in range(0, M, batch_size):
             part = y[first : first + batch_size]
@@ -136,7 +154,7 @@ def restored(
         number = torch.arange(first, min(first + batch_size, M * count), device=device)
         line = number // count
         random = Noise(seed, line * MAX_RUNS + number % count, L)
-        x_0 = denoised(diffusion, y[line], noise, random, steps)
+        x_0 = denoised(diffusion, y[line], noise, random, steps, poll)
         yield kind.to_text(diffusion.process.as_written(x_0))
 
 
@@ -153,6 +171,7 @@ def completed(
     seed: int = 0,
     steps: int | None = None,
     batch_size: int | None = None,
+    poll=lambda: None,
 ) -> Iterator[bytes]:
     """Samples that fit patterns, by particles; with noise, what noisy ones were before it.
 
@@ -169,7 +188,8 @@ def completed(
         particles,
         1 if independent else None,
         steps,
-        batch_size or PARTICLES_TOGETHER,
+        batch_size or batch_of(PARTICLES_TOGETHER, patterns.shape[1]),
+        poll,
     )
     found = []
     for one, pattern in zip(runs, patterns, strict=True):
@@ -186,6 +206,35 @@ def completed(
     unlikely = kind.all_but_impossible(process, known).tolist()
     what = "pattern" if noise is None else f"noisy {kind.SAMPLES.removesuffix('s')}"
     _tell_quality(what, kind.UNITS, found, known.sum(dim=1).tolist(), unlikely, particles, count)
+
+
+def replaced_in(
+    kind,
+    diffusion: Diffusion,
+    patterns: np.ndarray,
+    count: int,
+    repeats: int,
+    *,
+    seed: int = 0,
+    steps: int | None = None,
+    batch_size: int | None = None,
+    poll=lambda: None,
+) -> Iterator[bytes]:
+    """Samples that fit patterns, roughly and fast: by replacement, without particles."""
+    (M, L), process = patterns.shape, diffusion.process
+    patterns, batch_size = torch.from_numpy(patterns), batch_size or batch_of(STRINGS, L)
+    evidence = process.evidence_of(patterns)
+    for first in range(0, M * count, batch_size):
+        number = torch.arange(first, min(first + batch_size, M * count), device=evidence.device)
+        line = number // count
+        noise = Noise(seed, line * MAX_RUNS + number % count, L)
+        x_0 = replaced(diffusion, evidence[line], noise, repeats, steps, poll)
+        values, given = process.as_written(x_0), patterns[line.cpu()]
+        yield kind.to_text(np.where(kind.are_known(given), given, values).astype(values.dtype))
+    tell(
+        "approximate: by replacement, which keeps to what is known but does not weigh what else fits"
+        " it by the model's law; leave --replace out for particles, which do"
+    )
 
 
 def _tell_quality(

@@ -30,7 +30,9 @@ CHECKS, CHECKS_THINNED = 100, 24
 COMMON = 8
 MAX_PARTICLES = 1 << 20  # of a run
 MAX_RUNS = 1 << 20  # for one row of evidence
-WALK, RESAMPLING, DRAWING, DENOISING = range(4)  # streams of random numbers derived from one seed
+WALK, RESAMPLING, DRAWING, DENOISING, REPLACING = range(
+    5
+)  # streams of random numbers derived from one seed
 
 
 class Runs(NamedTuple):
@@ -295,6 +297,42 @@ def _draw(numbers: Tensor, runs: Runs, N: int, D: int, seed: int) -> Conditional
         effective_sample_size=runs.effective_sample_size.median().item(),
         ancestors=len(ancestor.flatten()[:N].unique()),
     )
+
+
+# ------------------------------------------------------------------------------- replacement
+
+
+@torch.inference_mode()
+def replaced(
+    diffusion: Diffusion,
+    evidence: Tensor,
+    noise: Noise,
+    repeats: int = 1,
+    steps: int | None = None,
+    poll=lambda: None,
+) -> Tensor:
+    """Approximate draws of x_0 given evidence: one walk each, and nothing that makes up for the leaning.
+
+    Replacement with resampling (RePaint, Lugmayr et al. 2022, algorithm 1): known bits follow the true
+    posterior, and each step is undone by the forward process and taken again, `repeats` times in all, so
+    that the others come to terms with them. Not the law of the model, which conditional_samples has:
+    what is unlikely together is not weighed against what is likely.
+    evidence: (B, L) log-odds in nats, or what evidence_of returns; noise: of B rows; steps: None for
+    all T, or a grid of so many. Returns (B, L).
+    """
+    process, T = diffusion.process, diffusion.T
+    times = all_times(T) if steps is None or steps >= T else grid_times(T, steps)
+    x = process.sample_prior(noise.uniform(0))
+    for t, r in itertools.pairwise(times):
+        now, then = torch.full_like(noise.rows, t), torch.full_like(noise.rows, r)
+        dice = Noise(derive_seed(noise.seed, REPLACING, t), noise.rows, noise.length)
+        for k in range(repeats if r else 1):
+            poll()
+            if k:
+                x = process.forward_step(x, then, now, dice.uniform(2 * k - 1))
+            logits = diffusion.reverse_model(x, now)
+            x, _ = process.guided_step(x, logits, evidence, now, then, dice.uniform(2 * k))
+    return x
 
 
 # ------------------------------------------------------------------------------- denoising

@@ -10,6 +10,8 @@ import sys
 from contextlib import nullcontext
 from pathlib import Path
 
+from tqdm import tqdm
+
 from .system.command_line import (
     ArgumentParser,
     called_as,
@@ -176,6 +178,13 @@ def parse_arguments():
         help="every sample from a run of its own. Default: a run gives P/8 samples, which may share "
         "ancestors; how many different ones there are is told",
     )
+    ask.add_argument(
+        "--replace",
+        type=positive,
+        metavar="R",
+        help="with --given or --given-file: fast and approximate, without particles. What is known is "
+        "put into every step, and each step is undone and taken again, R times in all (RePaint)",
+    )
     arguments = parser.parse_args()
     noises = [x for x in (arguments.flip_probability, arguments.noise_std) if x is not None]
     if len(noises) != (arguments.denoise is not None):
@@ -187,6 +196,12 @@ def parse_arguments():
             parser.error(f"--{option} goes with --given, --given-file, --fill or --denoise")
     if asked and arguments.sampler:
         parser.error("--sampler draws samples without conditions; leave it out")
+    if arguments.replace and (arguments.mean or arguments.particles or arguments.independent):
+        parser.error(
+            "--replace does without particles: leave --mean, --particles, --independent out"
+        )
+    if arguments.replace and not (arguments.given is not None or arguments.given_file):
+        parser.error("--replace goes with --given or --given-file")
     if asked and arguments.gif:
         parser.error("--gif shows samples without conditions; leave it out")
     if arguments.particles and arguments.particles > 1 << 20:
@@ -209,7 +224,9 @@ def _generate(arguments, group) -> None:
     with ending_at_once():
         from . import answers
         from .kinds import kind_of, refuse_options_of_others
+        from .sampling import network_calls
         from .system.device import choose_device
+        from .system.errors import UserError
         from .system.files import open_atomically
         from .tables import answering
         from .training import checkpoint as checkpoints
@@ -242,6 +259,15 @@ def _generate(arguments, group) -> None:
     )
     how = {"seed": arguments.seed, "steps": arguments.steps, "batch_size": arguments.batch_size}
     check_sampler(kind, diffusion, arguments.sampler, arguments.steps)
+    # on a terminal, unless the strings themselves run across it
+    is_hidden = encoding or not group.is_first or (sys.stdout.isatty() and not arguments.output)
+    bar = tqdm(desc="sampling", unit="step", disable=True if is_hidden else None, leave=False)
+    if encoding and arguments.replace:
+        raise UserError(
+            "--replace: for patterns of bits, not for questions about a table's columns"
+        )
+    if not encoding:
+        how["poll"] = bar.update
     if encoding and group.is_first:
         texts = answering.records(
             encoding,
@@ -256,8 +282,16 @@ def _generate(arguments, group) -> None:
             **how,
         )
     elif patterns is None and not encoding:
+        how["batch_size"] = arguments.batch_size or answers.batch_of(answers.STRINGS, length)
+        batches = math.ceil(arguments.N / (how["batch_size"] * group.size))
+        calls = network_calls(diffusion, length, arguments.steps)
+        bar.total = calls and (calls + 1) * batches  # x_T is counted too
         how |= {"sampler": arguments.sampler, "device": device}
         texts = answers.samples(kind, diffusion, length, arguments.N, processes=group, **how)
+    elif group.is_first and arguments.replace:
+        texts = answers.replaced_in(
+            kind, diffusion, patterns, arguments.N, arguments.replace, **how
+        )
     elif group.is_first:
         how |= {"mean": arguments.mean, "particles": arguments.particles}
         how |= {"independent": arguments.independent}
@@ -276,7 +310,7 @@ def _generate(arguments, group) -> None:
             pass
         return
     target = open_atomically(arguments.output) if arguments.output else None
-    with target or nullcontext(sys.stdout.buffer) as stream:
+    with bar, target or nullcontext(sys.stdout.buffer) as stream:
         try:
             for text in texts:
                 stream.write(text)

@@ -86,6 +86,9 @@ class Process(Protocol):
     def sample_x_t(self, x_0: Tensor, t: Tensor, u: Tensor) -> Tensor:
         """Draws q(x_t | x_0), (B, L). t: (B,) in 0..T."""
 
+    def forward_step(self, x_r: Tensor, r: Tensor, t: Tensor, u: Tensor) -> Tensor:
+        """Draws q(x_t | x_r), (B, L). t, r: (B,) with r < t."""
+
     def reverse_step(self, x_t: Tensor, output: Tensor, t: Tensor, r: Tensor, u: Tensor) -> Tensor:
         """Draws p(x_r | x_t), (B, L), given the network's output for x_t."""
 

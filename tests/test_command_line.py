@@ -760,6 +760,22 @@ def test_given(call, trained):
     assert again.stdout.splitlines() == lines[:10]
 
 
+def test_replacement_says_that_it_is_approximate(call, trained):
+    outcome = call(GENERATE, trained.best, 30, "--given", "01??????", "--replace", 2, "--steps", 5)
+    strings = outcome.stdout.split()
+    assert (outcome.code, len(strings)) == (0, 30)
+    assert all(s.startswith("01") and len(s) == 8 for s in strings)
+    assert outcome.stderr.startswith("approximate: by replacement")
+    for options in (
+        ["--given", "01??????", "--mean"],
+        ["--given", "01??????", "--particles", 9],
+        [],
+    ):
+        outcome = call(GENERATE, trained.best, 3, "--replace", 2, *options)
+        assert outcome.code == 2
+        assert "--replace" in outcome.stderr
+
+
 def test_given_file(call, trained, tmp_path):
     (tmp_path / "patterns.txt").write_text("01??????\r\n????0000\n")
     arguments = trained.best, 3, "--given-file", "patterns.txt", "--particles", 32

@@ -16,6 +16,7 @@ from bernoulli_diffusion.conditioning import (
     denoised_mean,
     leave_one_out,
     log2_likelihoods,
+    replaced,
     run_particles,
     systematic,
 )
@@ -253,6 +254,48 @@ def test_log2_likelihoods():
 
 
 # --- Denoising
+
+
+def test_replacement_keeps_what_is_known_and_is_a_function_of_seed_and_row():
+    diffusion, observed = build(5, 12), torch.tensor([1.0, -1, 0, -1, 1])
+    evidence = diffusion.process.evidence_of(observed).repeat(50, 1)
+    x_0 = replaced(diffusion, evidence, Noise(3, torch.arange(50), 5), repeats=3)
+    known = observed >= 0
+    assert (x_0[:, known] == observed[known]).all()
+    assert len(x_0.unique(dim=0)) == 4  # the others are free
+    part = replaced(diffusion, evidence[20:30], Noise(3, torch.arange(20, 30), 5), repeats=3)
+    assert part.equal(x_0[20:30])
+
+
+@pytest.mark.parametrize("repeats", [1, 4])
+def test_replacement_is_exact_where_bits_tell_nothing_of_each_other(repeats):
+    """Independent bits with a perfect network: whatever is given, undone steps change no law."""
+    ones = torch.tensor([0.2, 0.5, 0.9])
+
+    class Independent(torch.nn.Module):
+        def forward(self, x_t, t):
+            return ones.logit().expand(len(x_t), 3)
+
+    N, diffusion = 20_000, Diffusion(BernoulliDiffusionProcess(10), Independent())
+    evidence = diffusion.process.evidence_of(torch.tensor([-1.0, 1, -1])).repeat(N, 1)
+    x_0 = replaced(diffusion, evidence, Noise(4, torch.arange(N), 3), repeats)
+    for bit in (0, 2):
+        p = ones[bit].item()
+        assert abs(x_0[:, bit].mean().item() - p) < Z_LIMIT * (p * (1 - p) / N) ** 0.5
+    both = (x_0[:, 0] * x_0[:, 2]).mean().item()
+    assert abs(both - 0.18) < Z_LIMIT * (0.18 * 0.82 / N) ** 0.5
+
+
+def test_how_far_the_look_ahead_is_heeded():
+    """All of it at the end, or if nothing is known; the less of it the more is known and the later t."""
+    process = BernoulliDiffusionProcess(50)
+    share = torch.tensor([[0.0], [0.5], [1.0]], dtype=torch.float64)
+    power = torch.cat([conditioning.heed(process, t, 784, share) for t in (1, 25, 50)], dim=1)
+    assert (power[0] == 1).all()
+    assert (power.diff(dim=0) < 0).all()
+    assert (power[1:].diff(dim=1) < 0).all()
+    assert power[2, 2].item() == pytest.approx(1 / (1 + 784 / conditioning.COMMON))
+    assert conditioning.heed(process, 50, 1, share).min() > 0.85  # a bit has nothing in common
 
 
 @pytest.mark.parametrize("p", [0.05, 0.25, 0.4, 0.5])

@@ -495,3 +495,19 @@ def test_samplers_are_generators():
     assert diffusion.reverse_model.rows_seen == 5
     assert sampling.walk(diffusion, noise(3, 5)) is not None
     assert diffusion.reverse_model.rows_seen == 5
+
+
+@pytest.mark.parametrize(("L", "steps"), [(4, 3), (4, 8), (200, None)])
+def test_network_calls_are_those_that_are_made(L, steps):
+    """So that a progress bar ends where the work does."""
+    diffusion, polled = build(3, 8), []
+    diffusion.reverse_model.forward = lambda x_t, t: torch.zeros_like(x_t)
+    for _ in sampling.walk(
+        diffusion, Noise(0, torch.arange(2), L), steps, poll=lambda: polled.append(1)
+    ):
+        pass
+    calls = sampling.network_calls(diffusion, L, steps)
+    if sampling.is_thinning_faster(diffusion, L) and steps in (None, 8):
+        assert calls is None
+    else:
+        assert len(polled) - 1 == calls  # polled at x_T too

@@ -107,6 +107,11 @@ class BernoulliDiffusionProcess:
         flip = torch.ge(u, keep, out=torch.empty_like(u))
         return torch.ne(flip, x_0, out=flip)
 
+    def forward_step(self, x_r: Tensor, r: Tensor, t: Tensor, u: Tensor) -> Tensor:
+        """Draw q(x_t | x_r): a bit flips with probability beta / 2. t, r: (B,) with r < t."""
+        half_beta = ((1 - self.alpha[t] / self.alpha[r]) / 2).float()[:, None]  # (B, 1)
+        return torch.where(u < half_beta, 1 - x_r, x_r)
+
     def denoise(self, x_t: Tensor, logits: Tensor, t: Tensor) -> Tensor:
         """P(x_0 = 1 | x_t) per bit: what the others say (logits) plus what the bit itself says.
 

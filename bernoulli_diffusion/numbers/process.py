@@ -142,6 +142,12 @@ class GaussianDiffusionProcess:
         signal, noise = self.alpha[t].sqrt().float(), self.lost[t].sqrt().float()
         return signal[:, None] * x_0 + noise[:, None] * normal(u)
 
+    def forward_step(self, x_r: Tensor, r: Tensor, t: Tensor, u: Tensor) -> Tensor:
+        """Draw q(x_t | x_r) = N( sqrt(1 - beta) x_r, beta ). t, r: (B,) with r < t."""
+        log_kept = (self.log_alpha[t] - self.log_alpha[r])[:, None]  # (B, 1)
+        signal, noise = (log_kept / 2).exp().float(), (-torch.expm1(log_kept)).sqrt().float()
+        return signal * x_r + noise * normal(u)
+
     def noise_in(self, x_0: Tensor, x_t: Tensor, t: Tensor) -> Tensor:
         """eps with x_t = sqrt(alpha_t) x_0 + sqrt(1 - alpha_t) eps. Returns (B, D)."""
         signal, noise = self.alpha[t].sqrt().float(), self.lost[t].sqrt().float()

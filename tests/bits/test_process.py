@@ -416,3 +416,22 @@ def test_step_divergence_of_a_network_that_has_diverged():
     (gradient,) = torch.autograd.grad(value.sum(), logits)
     assert value.item() == pytest.approx(2e4 / math.log(2), rel=1e-3)
     assert gradient.item() == pytest.approx(-1 / math.log(2), rel=1e-3)
+
+
+@pytest.mark.parametrize(("r", "t"), [(0, 1), (3, 4), (2, 9), (7, 10)])
+def test_forward_steps_compose(r, t):
+    """q(x_t | x_r) after q(x_r | x_0) is q(x_t | x_0)."""
+    process = BernoulliDiffusionProcess(10)
+    u = (torch.arange(4000)[None] + 0.5) / 4000
+    x_r = torch.zeros_like(u)
+    flips = process.forward_step(x_r, torch.tensor([r]), torch.tensor([t]), u).mean().item()
+    right_r, right_t = ((1 + process.alpha[k].item()) / 2 for k in (r, t))
+    assert right_r * (1 - flips) + (1 - right_r) * flips == pytest.approx(right_t, abs=3e-4)
+
+
+def test_known_share_is_how_far_evidence_settles_the_bits():
+    process = BernoulliDiffusionProcess(10)
+    evidence = process.evidence_of(torch.tensor([[1, 0, -1, -1], [1, 1, 1, 1], [-1, -1, -1, -1]]))
+    assert process.known_share(evidence).tolist() == [0.5, 1.0, 0.0]
+    noisy = process.evidence_of(torch.tensor([[1, 0]]), 0.25)
+    assert process.known_share(noisy).item() == pytest.approx(0.25)  # (1 - 2 p)^2

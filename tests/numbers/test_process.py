@@ -425,3 +425,27 @@ def test_likelihood_by_particles_is_unbiased(variance):
     estimates = run_particles(diffusion, evidence, 8, 0).log_evidence.view(2, 400).exp()
     error = estimates.std(dim=1) / 20
     assert ((estimates.mean(dim=1) - wanted.exp()).abs() < Z * error).all()
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_forward_steps_compose(schedule):
+    """q(x_t | x_r) after q(x_r | x_0) is q(x_t | x_0): signal and variance."""
+    p = process(T=30, schedule=schedule, D=1)
+    for r, t in ((0, 1), (4, 5), (10, 30)):
+        times = torch.tensor([r]), torch.tensor([t])
+        one, zero = torch.ones(1, 1), torch.zeros(1, 1)
+        middle, above = (torch.full((1, 1), u) for u in (0.5, NormalDist().cdf(1.0)))
+        signal = p.forward_step(one, *times, middle).item()
+        noise = p.forward_step(zero, *times, above).item()
+        assert signal * p.alpha[r].sqrt().item() == pytest.approx(
+            p.alpha[t].sqrt().item(), rel=1e-4
+        )
+        variance = signal**2 * p.lost[r].item() + noise**2
+        assert variance == pytest.approx(p.lost[t].item(), rel=1e-3)
+
+
+def test_known_share_is_how_far_evidence_settles_the_numbers():
+    p = process(D=4)
+    known = torch.tensor([[1.0, math.nan, math.nan, 0.0]])
+    assert p.known_share(p.evidence_of(known)).tolist() == [0.5]
+    assert p.known_share(p.evidence_of(known, 1.0)).item() == pytest.approx(0.25)
