@@ -284,7 +284,7 @@ def _generate(arguments, group) -> None:
     elif patterns is None and not encoding:
         how["batch_size"] = arguments.batch_size or answers.batch_of(answers.STRINGS, length)
         batches = math.ceil(arguments.N / (how["batch_size"] * group.size))
-        calls = network_calls(diffusion, length, arguments.steps)
+        calls = network_calls(diffusion, length, arguments.steps, arguments.sampler)
         bar.total = calls and (calls + 1) * batches  # x_T is counted too
         how |= {"sampler": arguments.sampler, "device": device}
         texts = answers.samples(kind, diffusion, length, arguments.N, processes=group, **how)

@@ -247,12 +247,13 @@ def is_thinning_faster(diffusion: Diffusion, length: int) -> bool:
     return 1.25 * calls < diffusion.T  # a thinned step costs up to a quarter more than a plain one
 
 
-def network_calls(diffusion: Diffusion, length: int, steps: int | None = None) -> int | None:
+def network_calls(
+    diffusion: Diffusion, length: int, steps: int | None = None, sampler: str | None = None
+) -> int | None:
     """How often walk calls the network for a batch; None if that is for thinning to find out."""
-    exact = steps is None or steps >= diffusion.T
-    if exact and is_thinning_faster(diffusion, length):
+    if (sampler or default_sampler(diffusion, length, steps)) == "thinned":
         return None
-    return diffusion.T if exact else len(grid_times(diffusion.T, steps)) - 1
+    return len(grid_times(diffusion.T, steps or diffusion.T)) - 1
 
 
 def walk(
