@@ -14,7 +14,7 @@ from pathlib import Path
 from .results.comparison import curves_picture, page, text
 from .results.runs import SORT_KEYS, find_results, group, read_run
 from .results.side_by_side import difference
-from .system.command_line import ArgumentParser, output_file, run
+from .system.command_line import ArgumentParser, html_file, png_file, run
 from .system.errors import UserError
 from .system.files import write_atomically
 
@@ -39,11 +39,11 @@ def parse_arguments():
         " neither or pairs; default: bound",
     )
     parser.add_argument(
-        "--html", type=output_file, metavar="FILE", help="also write a page with curves"
+        "--html", type=html_file, metavar="FILE", help="also write a page with curves"
     )
     parser.add_argument(
         "--picture",
-        type=output_file,
+        type=png_file,
         metavar="PNG",
         help="also draw all curves, against epochs and against seconds; runs on one data set only",
     )

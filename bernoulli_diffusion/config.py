@@ -284,6 +284,15 @@ def load_config(path: Path) -> Config:
     return parse_config(text, str(path))
 
 
+def keys_in(path: Path) -> set[str]:
+    """The settings that a file which load_config accepts says something about, as "section.key"."""
+    try:
+        root = yaml.safe_load(path.read_bytes()) or {}
+    except FileNotFoundError:
+        return set()
+    return {f"{section}.{key}" for section, keys in root.items() for key in keys or {}}
+
+
 def apply_overrides(config: Config, overrides: list[str]) -> None:
     """Set `section.key=value` assignments (train.py --set) on config, with the loader's checks.
 

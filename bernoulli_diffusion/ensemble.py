@@ -8,7 +8,15 @@ import shlex
 import sys
 from pathlib import Path
 
-from .system.command_line import ArgumentParser, called_as, count, output_file, put_out, run, tell
+from .system.command_line import (
+    ArgumentParser,
+    called_as,
+    checkpoint_file,
+    count,
+    put_out,
+    run,
+    tell,
+)
 from .system.interrupt import ending_at_once
 
 DESCRIPTION = """\
@@ -20,7 +28,7 @@ share."""
 
 def parse_arguments():
     parser = ArgumentParser(description=DESCRIPTION)
-    parser.add_argument("output", metavar="OUT.pt", type=output_file, help="the file to write")
+    parser.add_argument("output", metavar="OUT.pt", type=checkpoint_file, help="the file to write")
     parser.add_argument(
         "members", metavar="CHECKPOINT", type=Path, nargs="+", help="or another ensemble"
     )
@@ -38,7 +46,8 @@ def parse_arguments():
     parser.add_argument(
         "--trust-code",
         action="store_true",
-        help="run the reverse_model.py kept inside a checkpoint, if it differs from the live file",
+        help="run the network kept inside a checkpoint, though it is none of this program's and nothing"
+        " was trained with it on this machine",
     )
     arguments = parser.parse_args()
     if any(path.resolve() == arguments.output.resolve() for path in arguments.members):
@@ -57,7 +66,8 @@ def main() -> None:
         from .training.shares import fit_shares
 
     command_to_trust = shlex.join([*called_as(), *sys.argv[1:], "--trust-code"])
-    loaded = [(path, checkpoints.load(path)) for path in arguments.members]
+    paths = [checkpoints.find(path) for path in arguments.members]
+    loaded = [(path, checkpoints.load(path)) for path in paths]
     first_path, first = loaded[0]
     for path, checkpoint in loaded[1:]:
         if not checkpoints.is_of_one_kind(first, checkpoint, path):

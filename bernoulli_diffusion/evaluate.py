@@ -14,10 +14,12 @@ from .system.command_line import (
     called_as,
     count,
     given_options,
-    output_file,
+    png_file,
     positive,
     positive_number,
+    put_out,
     run,
+    tsv_file,
 )
 from .system.interrupt import ending_at_once
 
@@ -33,7 +35,10 @@ variational bound on -log2 p(x), its standard error, and what fair and independe
 def parse_arguments():
     parser = ArgumentParser(description=DESCRIPTION)
     parser.add_argument(
-        "checkpoint", metavar="CHECKPOINT", type=Path, help="results/.../checkpoints/model_best.pt"
+        "checkpoint",
+        metavar="CHECKPOINT",
+        type=Path,
+        help="results/.../checkpoints/model_best.pt, or the folder of a run",
     )
     parser.add_argument(
         "file",
@@ -69,14 +74,14 @@ def parse_arguments():
     )
     parser.add_argument(
         "--per-line",
-        type=output_file,
+        type=tsv_file,
         metavar="TSV",
         help="write every string's own values: tab-separated, a header, then a row a string in the"
         " order of FILE",
     )
     parser.add_argument(
         "--explain",
-        type=output_file,
+        type=tsv_file,
         metavar="TSV",
         help="write, for every string and bit, the probability of the bit's value given all others:"
         " tab-separated, a header bit_1 .. bit_L; small numbers are surprising. Of a table: how many"
@@ -84,7 +89,7 @@ def parse_arguments():
     )
     parser.add_argument(
         "--heatmap",
-        type=output_file,
+        type=png_file,
         metavar="PNG",
         help=f"draw that for the first {HEATMAP_LINES} strings, laid out by data.shape if it is set",
     )
@@ -101,7 +106,8 @@ def parse_arguments():
     parser.add_argument(
         "--trust-code",
         action="store_true",
-        help="run the reverse_model.py kept inside the checkpoint, if it differs from the live file",
+        help="run the network kept inside the checkpoint, though it is none of this program's and nothing"
+        " was trained with it on this machine",
     )
     arguments = parser.parse_args()
     if arguments.repeats and not arguments.particles:
@@ -124,6 +130,7 @@ def main() -> None:
         from .training import checkpoint as checkpoints
 
     device = choose_device(arguments.device)
+    arguments.checkpoint = checkpoints.find(arguments.checkpoint)
     checkpoint = checkpoints.load(arguments.checkpoint)
     L = checkpoint["sequence_length"]
     config = checkpoints.config_of(checkpoint, arguments.checkpoint)
@@ -182,7 +189,7 @@ def main() -> None:
         _explain(diffusion, strings, arguments.explain, device)
     if arguments.heatmap:
         _draw_heatmap(diffusion, strings, arguments.heatmap, config.data.shape, device)
-    print(json.dumps(report, indent=2))
+    put_out(json.dumps(report, indent=2))
 
 
 def _bar(total: int, what: str):

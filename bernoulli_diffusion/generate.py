@@ -5,6 +5,7 @@ from .system import requirements  # noqa: F401  says in one line what is missing
 # isort: split
 import argparse
 import math
+import re
 import shlex
 import sys
 from contextlib import nullcontext
@@ -16,11 +17,14 @@ from .system.command_line import (
     ArgumentParser,
     called_as,
     count,
+    gif_file,
     given_options,
     output_file,
     positive,
     positive_number,
+    require_standard_output,
     run,
+    tell,
 )
 from .system.interrupt import ending_at_once
 
@@ -59,10 +63,22 @@ def parse_arguments():
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "checkpoint", metavar="CHECKPOINT", type=Path, help="results/.../checkpoints/model_best.pt"
+        "checkpoint",
+        metavar="CHECKPOINT",
+        type=Path,
+        help="results/.../checkpoints/model_best.pt, or the folder of a run",
     )
+    how_many = "how many strings; with patterns or noisy strings, so many for each"
+    if not any(re.match(r"-n\d*$|--num-samples", word) for word in sys.argv[1:]):
+        parser.add_argument("N", type=count, help=how_many)
     parser.add_argument(
-        "N", type=count, help="how many strings; with patterns or noisy strings, so many for each"
+        "-n",
+        "--num-samples",
+        dest="N",
+        type=count,
+        default=argparse.SUPPRESS,
+        metavar="N",
+        help="the same, as an option",
     )
     parser.add_argument("--seed", type=count, default=0, metavar="S", help="default: 0")
     parser.add_argument(
@@ -97,7 +113,11 @@ def parse_arguments():
         "--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="default: auto"
     )
     parser.add_argument(
-        "--output", type=output_file, metavar="FILE", help="write there, not to the screen"
+        "-o",
+        "--output",
+        type=output_file,
+        metavar="FILE",
+        help="write there, not to the screen",
     )
     parser.add_argument(
         "--bits", action="store_true", help="of a table: write the strings of bits, not the records"
@@ -110,14 +130,15 @@ def parse_arguments():
     )
     parser.add_argument(
         "--gif",
-        type=output_file,
+        type=gif_file,
         metavar="FILE",
         help="also draw the way from noise to the first samples",
     )
     parser.add_argument(
         "--trust-code",
         action="store_true",
-        help="run the reverse_model.py kept inside the checkpoint, if it differs from the live file",
+        help="run the network kept inside the checkpoint, though it is none of this program's and nothing"
+        " was trained with it on this machine",
     )
     ask = parser.add_argument_group(
         "what fits a pattern, what was it before the noise",
@@ -232,8 +253,13 @@ def _generate(arguments, group) -> None:
         from .training import checkpoint as checkpoints
 
     device = choose_device(arguments.device)
-    checkpoint = checkpoints.load(arguments.checkpoint)
-    config = checkpoints.config_of(checkpoint, arguments.checkpoint)
+    path = checkpoints.find(arguments.checkpoint)
+    if path != arguments.checkpoint and group.is_first:
+        tell(f"checkpoint {path}")
+    if not arguments.output:
+        require_standard_output("write to a file: --output FILE")
+    checkpoint = checkpoints.load(path)
+    config = checkpoints.config_of(checkpoint, path)
     kind, length = kind_of(config), checkpoint["sequence_length"]
     refuse_options_of_others(kind, given_options(arguments))
     encoding = None
@@ -251,7 +277,7 @@ def _generate(arguments, group) -> None:
         patterns = kind.read_patterns(file, length)
     diffusion = checkpoints.restore(
         checkpoint,
-        arguments.checkpoint,
+        path,
         weights=arguments.weights,
         trust_code=arguments.trust_code,
         command=shlex.join([*called_as(), *sys.argv[1:], "--trust-code"]),

@@ -3,25 +3,49 @@
 from .system import requirements  # noqa: F401  says in one line what is missing
 
 # isort: split
+import dataclasses
 import shlex
 import sys
 from pathlib import Path
 
+from .config import Config
 from .system.command_line import ArgumentParser, called_as, put_out, run, tell
 from .system.interrupt import Interrupted, ending_at_once
+
+# Options for the settings that are changed most, and for all others what to type instead.
+SHORT = {
+    "epochs": "training.epochs",
+    "lr": "training.lr",
+    "batch-size": "data.batch_size",
+    "seed": "training.seed",
+}
+MEANT = {
+    "config": "--set SECTION.KEY=VALUE, or a config.yaml in RUN_DIR",
+    "gpus": "--device cuda, or torchrun for several",
+    "learning-rate": "--lr",
+}
+MEANT |= {
+    key.replace("_", "-"): f"--set {section.name}.{key}=VALUE"
+    for section in dataclasses.fields(Config)
+    for key in vars(section.default_factory())
+}
 
 
 def parse_arguments():
     parser = ArgumentParser(
         description="Train a model on the strings of a run folder. The last line printed is the "
         "folder with the results.",
+        meant=MEANT,
     )
     parser.add_argument(
         "run_dir",
         metavar="RUN_DIR",
         help="holds train.txt and, if you like, val.txt, config.yaml and reverse_model.py",
     )
-    parser.add_argument("--seed", metavar="S", help="the same as --set training.seed=S")
+    for name, key in SHORT.items():
+        metavar = key.partition(".")[2].upper()
+        text = f"the same as --set {key}={metavar}"
+        parser.add_argument(f"--{name}", metavar=metavar, help=text)
     parser.add_argument(
         "--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="default: auto"
     )
@@ -50,7 +74,8 @@ def parse_arguments():
     parser.add_argument(
         "--trust-code",
         action="store_true",
-        help="with --resume: run the reverse_model.py kept in the checkpoint, if the file was edited",
+        help="with --resume: run the network kept in the checkpoint, though it is none of this"
+        " program's and nothing was trained with it on this machine",
     )
     parser.add_argument(
         "--check",
@@ -66,8 +91,10 @@ def parse_arguments():
     arguments = parser.parse_args()
     if arguments.network and arguments.resume is not None:
         parser.error("--network: a run that is resumed keeps its network")
-    if arguments.seed is not None:
-        arguments.overrides.append(f"training.seed={arguments.seed}")
+    for name, key in SHORT.items():
+        value = getattr(arguments, name.replace("-", "_"))
+        if value is not None:
+            arguments.overrides.append(f"{key}={value}")
     return arguments
 
 

@@ -2,6 +2,12 @@
 would only wait for each other. Set before torch is imported; commands started by tests inherit it.
 """
 
+import atexit
 import os
+import shutil
+import tempfile
 
 os.environ["OMP_NUM_THREADS"] = "1"
+# What was trained with is noted here, not in the home of whoever runs the tests.
+os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp()
+atexit.register(shutil.rmtree, os.environ["XDG_STATE_HOME"], ignore_errors=True)

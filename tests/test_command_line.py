@@ -5,6 +5,7 @@ seconds, so the many kinds of wrong input call the same main() in this process.
 """
 
 import fcntl
+import importlib
 import json
 import math
 import os
@@ -24,16 +25,18 @@ import numpy as np
 import pytest
 import torch
 
-from bernoulli_diffusion import generate
+from bernoulli_diffusion import evaluate, generate
 from bernoulli_diffusion import train as train_command
 from bernoulli_diffusion.answers import PARTICLES
 from bernoulli_diffusion.bits.data import read_bit_strings, to_text
 from bernoulli_diffusion.config import load_config
 from bernoulli_diffusion.sampling import sample
+from bernoulli_diffusion.system.errors import UserError
 from bernoulli_diffusion.training import checkpoint as checkpoints
 
 ROOT = Path(__file__).parent.parent
 TRAIN, GENERATE = ROOT / "train.py", ROOT / "generate.py"
+EVALUATE = ROOT / "bernoulli_diffusion" / "evaluate.py"
 OWN_NETWORK = (ROOT / "bernoulli_diffusion" / "reverse_model.py").read_text() + "\n# my own\n"
 EPOCHS = 4
 STRINGS = [format(number, "04b") * 2 for number in range(16)]
@@ -66,8 +69,8 @@ ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 
 def start(script: Path, *arguments: object, cwd: Path, **options) -> subprocess.Popen:
     command = [sys.executable, script, *map(str, arguments)]
-    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True} | options
-    return subprocess.Popen(command, cwd=cwd, env=ENVIRONMENT, **streams)
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, cwd=cwd, **{"env": ENVIRONMENT, **streams, **options})
 
 
 class Outcome(NamedTuple):
@@ -101,7 +104,7 @@ def call(monkeypatch, capsys, tmp_path):
         monkeypatch.setattr(sys, "argv", [str(script), *arguments])
         capsys.readouterr()
         try:
-            code = {TRAIN: train_command, GENERATE: generate}[script].command()
+            code = {TRAIN: train_command, GENERATE: generate, EVALUATE: evaluate}[script].command()
         except SystemExit as end:
             code = end.code
         return Outcome(code, *capsys.readouterr())
@@ -462,7 +465,11 @@ def test_wrong_run_folders(call, tmp_path, name):
         ),
         (["run", "--device", "tpu"], ["invalid choice: 'tpu'"]),
         ([], ["required: RUN_DIR; see train.py --help"]),
-        (["run", "--epochs", "3"], ["unrecognized arguments: --epochs 3"]),
+        (["run", "run"], ["unrecognized arguments: run"]),
+        (["run", "--epochs", "x"], ["--set training.epochs=x: training.epochs: expected a whole"]),
+        (["run", "--patience", "3"], ["--patience 3; did you mean --set training.patience=VALUE?"]),
+        (["run", "--learning_rate", "3"], ["--learning_rate 3; did you mean --lr?"]),
+        (["run", "--resumee"], ["--resumee; did you mean --resume?"]),
     ],
 )
 def test_wrong_arguments_of_train(call, tmp_path, arguments, lines):
@@ -492,6 +499,39 @@ def test_a_results_folder_that_cannot_be_made(call, tmp_path):
     told = [line for line in outcome.stderr.splitlines() if not line.startswith("warning")]
     assert_mistake(outcome._replace(stderr="\n".join(told)), "run/results: ", code=1)
     assert (run_dir / "results").read_text() == "a file in the way"
+
+
+@pytest.mark.parametrize("option", ["--help", "-h", "--version"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "train",
+        "generate",
+        "evaluate",
+        "compare",
+        "datasets",
+        "prepare",
+        "ensemble",
+        "report_page",
+        "benchmark.__main__",
+    ],
+)
+def test_every_command_has_help_and_a_version(name, option, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", [name, option])
+    with pytest.raises(SystemExit) as ending:
+        importlib.import_module(f"bernoulli_diffusion.{name}").main()
+    assert not ending.value.code
+    told = capsys.readouterr().out
+    assert "--version" in told if option != "--version" else told == "bernoulli-diffusion 1.0.0\n"
+
+
+def test_the_familiar_options_are_short_for_settings(call, tmp_path):
+    run_dir = make_run(tmp_path / "run")
+    options = ["--lr", "0.5", "--epochs", 3, "--batch-size", 4, "--seed", 7]
+    outcome = call(TRAIN, run_dir, *options, "--quiet")
+    config = load_config(Path(outcome.stdout.strip()) / "config.yaml")
+    assert (config.training.lr, config.training.epochs, config.training.seed) == (0.5, 3, 7)
+    assert config.data.batch_size == 4
 
 
 def test_wrong_usage_in_a_process_of_its_own(tmp_path):
@@ -610,16 +650,19 @@ def test_a_full_disk(trained):
 # ------------------------------------------------------------------------------- old checkpoints
 
 
-def test_an_edited_network_is_not_run_by_an_old_checkpoint(copied, tmp_path):
-    """Refused with both hashes and a command, which works as it stands."""
-    live = copied.run_dir / "reverse_model.py"
+@pytest.fixture
+def stranger(monkeypatch, tmp_path) -> None:
+    """Somebody else on another machine, who got the folder by mail."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state of a stranger"))
+
+
+def test_a_strangers_network_runs_only_by_a_command_that_is_told(copied, tmp_path, stranger):
+    """Also if its run folder came along: that is as foreign."""
     checkpoint = copied.best.relative_to(tmp_path)
-    live.write_text(OWN_NETWORK + "\nprint('the edited file')\n")
-    refused = execute(GENERATE, checkpoint, 3, cwd=tmp_path)
+    environment = ENVIRONMENT | {"XDG_STATE_HOME": os.environ["XDG_STATE_HOME"]}
+    refused = execute(GENERATE, checkpoint, 3, cwd=tmp_path, env=environment)
     saved = checkpoints.load(copied.best)["reverse_model_sha256"][:16]
-    edited = checkpoints.live_source(copied.run_dir).sha256[:16]
-    assert saved != edited
-    assert_mistake(refused, [str(checkpoint), str(live), saved, edited, "python ", "--trust-code"])
+    assert_mistake(refused, [str(checkpoint), saved, "if you trust", "python ", "--trust-code"])
 
     (tmp_path / "bin").mkdir()  # whatever this Python is called, here it is "python"
     (tmp_path / "bin" / "python").write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
@@ -631,6 +674,20 @@ def test_an_edited_network_is_not_run_by_an_old_checkpoint(copied, tmp_path):
     assert outcome.stdout == expected_strings_of(copied, 3)
 
 
+def test_no_command_runs_a_strangers_network(call, copied, stranger):
+    (copied.run_dir / "reverse_model.py").write_text(OWN_NETWORK)  # the same as in the checkpoint
+    refusal = "none of this program's, and nothing was trained with it on this machine"
+    data = copied.run_dir / "train.txt"
+    assert_mistake(call(GENERATE, copied.best, 3), refusal)
+    assert_mistake(call(EVALUATE, copied.best, data), refusal)
+    assert_mistake(call(TRAIN, copied.run_dir, "--resume"), refusal)
+    assert call(EVALUATE, copied.best, data, "--trust-code").code == 0
+    assert not Path(os.environ["XDG_STATE_HOME"]).exists()  # to look is not to train
+    more = "--resume", "--set", f"training.epochs={EPOCHS + 2}", "--quiet"
+    assert call(TRAIN, copied.run_dir, *more, "--trust-code").code == 0
+    assert call(GENERATE, copied.best, 3).code == 0  # now it was trained with here
+
+
 def expected_strings_of(trained: Trained, N: int) -> str:
     state = checkpoints.load(trained.best)
     diffusion = checkpoints.restore(state, trained.best, trust_code=True)
@@ -638,26 +695,74 @@ def expected_strings_of(trained: Trained, N: int) -> str:
     return to_text(batch.byte().numpy()).decode()
 
 
-def test_an_unchanged_network_needs_no_flag(call, copied, tmp_path):
+def test_what_was_trained_with_here_runs_wherever_it_is(call, copied, tmp_path):
+    """As it was then, whatever has become of the file."""
     expected = expected_strings_of(copied, 3)
     assert call(GENERATE, copied.best, 3) == (0, expected, "")
-    moved = tmp_path / "elsewhere.pt"  # a checkpoint away from its run folder
+    moved = tmp_path / "elsewhere.pt"
     shutil.copy(copied.best, moved)
-    assert_mistake(call(GENERATE, moved, 3), ["another reverse_model.py", "--trust-code"])
-    assert call(GENERATE, moved, 3, "--trust-code") == (0, expected, "")
-
+    assert call(GENERATE, moved, 3) == (0, expected, "")
     live = copied.run_dir / "reverse_model.py"
-    live.write_bytes(OWN_NETWORK.replace("\n", "\r\n").encode())  # as a checkout on Windows may
-    assert call(GENERATE, copied.best, 3) == (0, expected, "")
+    for text in (OWN_NETWORK + "\nprint('the edited file')\n", "this is not Python"):
+        live.write_text(text)
+        assert call(GENERATE, copied.best, 3) == (0, expected, "")
     live.unlink()
-    assert_mistake(call(GENERATE, copied.best, 3), "another reverse_model.py")
+    assert call(GENERATE, copied.best, 3) == (0, expected, "")
 
 
-def test_a_broken_live_network_does_not_matter_with_the_flag(call, copied):
-    (copied.run_dir / "reverse_model.py").write_text("this is not Python")
-    assert_mistake(call(GENERATE, copied.best, 3), "--trust-code")
-    expected = expected_strings_of(copied, 3)
-    assert call(GENERATE, copied.best, 3, "--trust-code") == (0, expected, "")
+def test_nothing_can_be_noted(call, tmp_path, monkeypatch):
+    """A home that is read-only or not there: training works, and the flag is needed then."""
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "file"))
+    run_dir = make_run(tmp_path / "run", reverse_model_py=OWN_NETWORK)
+    outcome = call(TRAIN, run_dir, "--quiet", "--epochs", 1)
+    assert outcome.code == 0, outcome.stderr
+    assert_mistake(call(GENERATE, run_dir, 1), "--trust-code")
+
+
+# ------------------------------------------------------------------------------- kinds of path
+
+
+def test_the_folder_of_a_run_stands_for_its_best_checkpoint(call, copied):
+    expected = call(GENERATE, copied.best, 3).stdout
+    for folder in (copied.run_dir, copied.results_dir, copied.best.parent):
+        outcome = call(GENERATE, folder, "-n", 3)
+        assert outcome == (0, expected, f"checkpoint {copied.best}\n")
+    told = call(EVALUATE, copied.run_dir, copied.run_dir / "train.txt")
+    assert json.loads(told.stdout)["checkpoint"] == str(copied.best)
+    empty = copied.run_dir / "results" / "2999-01-01_00-00-00"  # has just begun
+    empty.mkdir()
+    assert call(GENERATE, copied.run_dir, 3).stdout == expected
+    assert_mistake(call(GENERATE, empty, 3), [str(empty), "no trained model in this folder"])
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "expected"),
+    [
+        (
+            "generate",
+            ["m.pt", 1, "--gif", "a.mp4"],
+            "--gif: a.mp4: what is written is .gif; call it a",
+        ),
+        (
+            "evaluate",
+            ["m.pt", "f", "--heatmap", "a.jpg"],
+            "a.jpg: what is written is .png; call it a",
+        ),
+        (
+            "evaluate",
+            ["m.pt", "f", "--per-line", "a.csv"],
+            "a.csv: what is written is .tsv; call it",
+        ),
+        ("compare", ["run", "--html", "a.pdf"], "a.pdf: what is written is .html; call it a.html"),
+        ("compare", ["run", "--picture", "a.svg"], "a.svg: what is written is .png; call it a.png"),
+    ],
+)
+def test_endings_of_files_that_are_written(script, arguments, expected, monkeypatch):
+    command = importlib.import_module(f"bernoulli_diffusion.{script}")
+    monkeypatch.setattr(sys, "argv", [script, *map(str, arguments)])
+    with pytest.raises(UserError, match=re.escape(expected)):
+        command.main()
 
 
 # ------------------------------------------------------------------------------- wrong input: generate.py
@@ -667,6 +772,10 @@ def test_a_broken_live_network_does_not_matter_with_the_flag(call, copied):
     ("arguments", "expected"),
     [
         ([], "required: CHECKPOINT, N; see generate.py --help"),
+        (["-n", "3"], "required: CHECKPOINT; see generate.py --help"),
+        (["model.pt", "--num-samples", "x"], "expected a whole number from 0, found 'x'"),
+        (["model.pt", "3", "-n", "3"], "unrecognized arguments: 3"),
+        (["model.pt"], "required: N"),
         (["model.pt", "-1"], "argument N: expected a whole number from 0, found '-1'"),
         (["model.pt", "1.5"], "argument N: expected a whole number from 0, found '1.5'"),
         (["model.pt", str(2**63)], "argument N: expected a whole number"),
@@ -674,7 +783,7 @@ def test_a_broken_live_network_does_not_matter_with_the_flag(call, copied):
         (["model.pt", "1", "--weights", "best"], "argument --weights: invalid choice: 'best'"),
         (["model.pt", "1", "2"], "unrecognized arguments: 2"),
         (["model.pt", "1"], "model.pt: no such file; expected a checkpoint such as model_best.pt"),
-        ([".", "1"], ".: this is a folder, expected a file"),
+        ([".", "1"], ".: no trained model in this folder; expected a checkpoint such as"),
     ],
 )
 def test_wrong_arguments_of_generate(call, arguments, expected):

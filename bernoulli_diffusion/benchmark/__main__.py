@@ -10,7 +10,7 @@ import time
 from argparse import SUPPRESS
 from pathlib import Path
 
-from ..system.command_line import ArgumentParser, output_file, run, tell
+from ..system.command_line import ArgumentParser, output_file, png_file, run, tell
 from ..system.device import choose_device
 from ..system.errors import UserError
 from ..system.files import write_atomically
@@ -39,7 +39,7 @@ def parse_arguments(argv: list[str] | None = None):
     )
     parser.add_argument(
         "--plot",
-        type=output_file,
+        type=png_file,
         metavar="FILE.png",
         help="also draw the growth with L, T, lines, batch",
     )

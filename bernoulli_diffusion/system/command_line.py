@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import ctypes
+import difflib
 import errno
 import math
 import os
@@ -11,6 +12,7 @@ import sys
 import time
 from pathlib import Path
 
+from .. import __version__
 from .errors import RunError, UserError, is_out_of_memory, printable
 from .interrupt import handle
 
@@ -25,13 +27,36 @@ PACKAGE = __name__.partition(".")[0]
 
 
 class ArgumentParser(argparse.ArgumentParser):
-    """argparse, with wrong usage told in one line like every other mistake."""
+    """argparse, with wrong usage told in one line like every other mistake, and --version.
 
-    def __init__(self, prog: str | None = None, **options):
+    meant: what to type instead of an option that this command does not have, by its name without
+    dashes, as other tools of the field have it.
+    """
+
+    def __init__(self, prog: str | None = None, meant: dict[str, str] | None = None, **options):
         if prog is None:
             words = called_as()
             prog = " ".join(words) if "-m" in words else Path(words[-1]).name
         super().__init__(prog, **options)
+        self.meant = meant or {}
+        self.add_argument(
+            "--version", action="version", version=f"bernoulli-diffusion {__version__}"
+        )
+
+    def parse_args(self, args=None, namespace=None) -> argparse.Namespace:
+        arguments, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{self._hint(unknown[0])}")
+        return arguments
+
+    def _hint(self, option: str) -> str:
+        """What may be meant by an option that does not exist, as the end of an error."""
+        name = option.partition("=")[0]
+        meant = self.meant.get(name.lstrip("-").replace("_", "-"))
+        if name.startswith("-") and not meant:
+            known = [word for word in self._option_string_actions if word.startswith("--")]
+            meant = next(iter(difflib.get_close_matches(name.replace("_", "-"), known, n=1)), None)
+        return f"; did you mean {meant}?" if meant else ""
 
     def error(self, message: str):
         raise UserError(f"{printable(message)}; see {self.prog} --help")
@@ -59,11 +84,16 @@ def count(text: str, least: int = 0) -> int:
     return number
 
 
-def output_file(text: str) -> Path:
-    """A path at which a file can be made or replaced; told before the work and not after it."""
+def output_file(text: str, *endings: str) -> Path:
+    """A path at which a file can be made or replaced; told before the work and not after it.
+
+    endings: those that fit what will be written, such as .png; the path may also have none.
+    """
     path = Path(text)
     if path.is_dir():
         problem = "this is a folder, expected a file"
+    elif endings and path.suffix and path.suffix.lower() not in endings:
+        problem = f"what is written is {endings[0]}; call it {path.with_suffix(endings[0]).name}"
     elif not path.parent.is_dir():
         problem = f"there is no folder {path.parent}"
     elif path.exists() and not path.is_file():  # /dev/null must not be replaced
@@ -73,6 +103,26 @@ def output_file(text: str) -> Path:
     else:
         return path
     raise argparse.ArgumentTypeError(f"{text}: {problem}")
+
+
+def gif_file(text: str) -> Path:
+    return output_file(text, ".gif")
+
+
+def png_file(text: str) -> Path:
+    return output_file(text, ".png")
+
+
+def html_file(text: str) -> Path:
+    return output_file(text, ".html", ".htm")
+
+
+def tsv_file(text: str) -> Path:
+    return output_file(text, ".tsv", ".tab", ".txt")
+
+
+def checkpoint_file(text: str) -> Path:
+    return output_file(text, ".pt", ".pth", ".ckpt")
 
 
 def positive(text: str) -> int:

@@ -25,6 +25,7 @@ from ..diffusion import Diffusion
 from ..kinds import KINDS, kind_of
 from ..system.errors import RunError, UserError, cannot_open, printable
 from ..system.files import write_atomically
+from . import trust
 from .network import (
     PACKAGE_FILE,
     Ensemble,
@@ -39,6 +40,7 @@ FORMAT_VERSION = 1
 ENSEMBLE_VERSION = (
     2  # of a checkpoint that has "members", each of FORMAT_VERSION, and their "shares"
 )
+BEST = "model_best.pt"  # the weights with the best bound so far
 MAX_NESTING = 100  # of tuples; a key a few hundred thousand deep would crash Python
 
 # Every key of a checkpoint and its type. "weights" and "averaged_weights" are state dicts.
@@ -284,6 +286,39 @@ def config_of(checkpoint: dict, path: Path) -> Config:
     return config_module.parse_config(checkpoint["config"], f"{path} (config)")
 
 
+def find(path: Path) -> Path:
+    """The checkpoint that is meant by path: itself or, of a folder, the one to be recommended.
+
+    The folder may be a run folder, whose latest results are meant, or a results folder. Raises
+    UserError if there is no trained model in it.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        return path
+    folders = [path, path / "checkpoints"]
+    folders += [p / "checkpoints" for p in reversed(by_start(path / "results"))]
+    for folder in folders:
+        if (folder / BEST).is_file():
+            return folder / BEST
+    raise UserError(
+        f"{path}: no trained model in this folder; expected a checkpoint such as"
+        f" RUN_DIR/results/<time>/checkpoints/{BEST}, or the folder of a run"
+    )
+
+
+def by_start(folder: Path) -> list[Path]:
+    """The results folders in a folder in the order in which their runs were started.
+
+    Their names say when: what is written into them later does not matter.
+    """
+
+    def start(path: Path) -> tuple:
+        stamp = re.fullmatch(r"(\d{4}-\d\d-\d\d_\d\d-\d\d-\d\d)(?:_(\d+))?", path.name)
+        return (1, stamp[1], int(stamp[2] or 1)) if stamp else (0, path.name, 0)
+
+    return sorted((p for p in folder.glob("*") if p.is_dir()), key=start)
+
+
 def run_dir_of(path: Path) -> Path | None:
     """The run folder of RUN_DIR/results/<time>/checkpoints/<name>.pt, if path is of this form."""
     parents = Path(path).resolve().parents
@@ -291,26 +326,22 @@ def run_dir_of(path: Path) -> Path | None:
 
 
 def source_of(checkpoint: dict, path: Path, trust_code: bool, command: str) -> Source:
-    """The reverse_model.py to run for this checkpoint.
+    """The reverse_model.py to run for this checkpoint: the text that it was trained with.
 
-    The live file (the run folder's, or one of the package's) if it is the one the checkpoint was trained
-    with; else the text in the checkpoint, but only if the user says so. command: what to type then.
+    Raises UserError unless that is one of the package's, or the user has trained with it on this machine
+    or says trust_code: a folder may come from anybody. command: what to type then.
     """
     saved = Source(f"{path} (reverse_model.py)", checkpoint["reverse_model_source"])
-    default = kind_of(config_of(checkpoint, path)).NETWORK
-    candidates = [live_source(None, default)]
-    if run_dir := run_dir_of(path):
-        candidates.insert(0, live_source(run_dir, default))
-    for live in [*candidates, *packaged_sources(), *former_sources()]:
-        if live.sha256 == saved.sha256:
-            return live
-    if trust_code:
+    shipped = live_source(None, kind_of(config_of(checkpoint, path)).NETWORK)
+    for source in (shipped, *packaged_sources(), *former_sources()):
+        if source.sha256 == saved.sha256:
+            return source
+    if trust_code or trust.is_known(saved):
         return saved
-    live = candidates[0]
     raise UserError(
-        f"{path}: was trained with another reverse_model.py (sha256 {saved.sha256[:16]}) than"
-        f" {live.path} (sha256 {live.sha256[:16]}); to run the code inside the checkpoint, if you"
-        f" trust where it comes from: {command}"
+        f"{path}: its network (reverse_model.py, sha256 {saved.sha256[:16]}) is none of this program's,"
+        " and nothing was trained with it on this machine; it is a program, and if you trust where it"
+        f" comes from: {command}"
     )
 
 

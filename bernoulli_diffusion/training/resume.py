@@ -7,13 +7,15 @@ from pathlib import Path
 
 import torch
 
+from .. import config as config_module
 from ..config import Config
 from ..results import record
 from ..results.record import Results
 from ..system.errors import UserError, printable
 from . import checkpoint
 from .distributed import ALONE, Processes
-from .run_folder import RunFolder, read_run_folder
+from .network import FILE_NAME, live_source
+from .run_folder import RunFolder, file_sha256, read_run_folder
 from .trainer import Trainer
 
 # What may be changed when a run is resumed: when it ends and what is kept, not what is computed.
@@ -36,13 +38,13 @@ def is_finished(results_dir: Path) -> bool:
 
 
 def find_results_dir(run_dir: Path) -> Path:
-    """The newest unfinished results folder of a run folder, or the newest if all are finished."""
-    found = [p for p in (run_dir / "results").glob("*") if checkpoint.by_age(p / "checkpoints")]
+    """The latest unfinished run of a run folder, or the latest if all are finished."""
+    folders = checkpoint.by_start(run_dir / "results")
+    found = [p for p in folders if checkpoint.by_age(p / "checkpoints")]
     if not found:
         raise UserError(
             f"{run_dir / 'results'}: no run with a checkpoint to resume; start one without --resume"
         )
-    found.sort(key=lambda p: (p.stat().st_ctime_ns, p.name))
     unfinished = [p for p in found if not is_finished(p)]
     return (unfinished or found)[-1]
 
@@ -62,7 +64,7 @@ def resume(
     """A Trainer that stands where the last checkpoint of results_dir was written.
 
     Raises UserError if there is none, if an override conflicts with the run's config, if the data
-    have changed, or if reverse_model.py has and trust_code is not given (command: what to type).
+    have changed, or if its network may not run without trust_code (command: what to type).
     """
     if not run_dir.is_dir():
         raise UserError(f"{run_dir}: no such folder; expected a folder that holds train.txt")
@@ -74,6 +76,7 @@ def resume(
     _refuse_conflicts(kept, folder.config, path)
     _refuse_changed_data(folder, _data_hashes(saved, path), results_dir)
     folder.source = checkpoint.source_of(saved, path, trust_code, command)
+    folder.notes += _edits(folder, kept, saved, overrides)
     for key in ("weights", "averaged_weights"):
         checkpoint.check_fit(folder.source, folder.train.length, config, saved[key], path)
     trainer = Trainer(
@@ -86,6 +89,33 @@ def resume(
     if not is_finished(results_dir):  # it was killed while it wrote the last files
         trainer.results.status = "running"
     return trainer
+
+
+def _edits(folder: RunFolder, kept: Config, saved: dict, overrides: list[str]) -> list[str]:
+    """What has been edited in the run folder since the start, and that it does not count."""
+    notes, file = [], folder.path / "config.yaml"
+    if record.from_text(saved["results"]).config_sha256 != file_sha256(file):
+        asked = {override.partition("=")[0].strip() for override in overrides}
+        try:
+            edited = config_module.load_config(file)
+            names = sorted(config_module.keys_in(file) - asked)
+        except UserError as error:
+            return [str(error)]
+        for name in names:
+            section, key = name.split(".")
+            here, there = (getattr(getattr(c, section), key) for c in (edited, kept))
+            if here == there:
+                continue
+            cure = "with which it was started; for the other, start a new run without --resume"
+            if key in FREE:
+                cure = f"--set {name}={here} asks for the other"
+            notes.append(f"{file}: {name}: {here}, but this run goes on with {there}, {cure}")
+    own = folder.path / FILE_NAME
+    if own.exists() and live_source(folder.path).sha256 != folder.source.sha256:
+        notes.append(
+            f"{own}: edited since the run was started, which goes on with what it was then"
+        )
+    return notes
 
 
 def _find_problem(saved: dict, trainer: Trainer) -> str | None:

@@ -1,6 +1,7 @@
 """A run folder: train.txt, val.txt, config.yaml and perhaps reverse_model.py, read and checked."""
 
 import copy
+import hashlib
 import math
 import re
 import shlex
@@ -161,6 +162,14 @@ def _train_file(path: Path, needed: str) -> Path:
     else:
         cure = needed
     raise UserError(f"{file}: no such file; {cure}")
+
+
+def file_sha256(path: Path) -> str | None:
+    """A hash of the file's contents; None if there is no such file."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except FileNotFoundError:
+        return None
 
 
 def _fit_batch(config: Config, num_lines: int, samples: str) -> list[str]:

@@ -24,11 +24,11 @@ from ..system.device import all_threads, use_threads
 from ..system.errors import RunError, printable
 from ..system.files import lock, remove_stray_temporaries, write_atomically
 from ..system.interrupt import Interrupt, Interrupted
-from . import checkpoint
+from . import checkpoint, trust
 from .distributed import ALONE, Processes, check_batch_size
 from .loop import FLUSH_EVERY, Diverged, Loop, new_batches
 from .network import new_diffusion
-from .run_folder import RunFolder
+from .run_folder import RunFolder, file_sha256
 from .validator import Validator
 
 PICTURE = 14  # the stream of random numbers, of the run's seed, for reverse_process.gif
@@ -158,6 +158,8 @@ class Trainer:
         mine = lock(self.results_dir) if self.processes.is_first else nullcontext()
         interrupt = Interrupt(has_parent=self.processes.size > 1)
         with mine, interrupt, self._progress_bar() as self.bar:
+            if self.processes.is_first:
+                trust.remember(self.folder.source)
             self._write_sources()
             self.write_results()
             self._open_board()
@@ -369,6 +371,7 @@ class Trainer:
             num_val_samples=self.training.num_val_samples,
             num_parameters=self.num_parameters,
             reverse_model_sha256=self.folder.source.sha256,
+            config_sha256=file_sha256(self.folder.path / "config.yaml"),
             seed=self.training.seed,
             device=str(self.device),
             versions={

@@ -263,7 +263,7 @@ def test_killed_between_the_last_checkpoint_and_results_json(whole, run_dir, mon
     assert_identical(last_state(resumed), whole)
 
 
-def test_the_newest_unfinished_run_is_resumed(run_dir, monkeypatch):
+def test_the_latest_unfinished_run_is_resumed(run_dir, monkeypatch):
     first = stopped(run_dir, monkeypatch, 5)
     second = stopped(run_dir, monkeypatch, 6)
     start(run_dir).train()
@@ -271,6 +271,17 @@ def test_the_newest_unfinished_run_is_resumed(run_dir, monkeypatch):
     assert go_on(run_dir, results_dir=first).step == 6
     (second / "results.json").write_text("[" * 100_000)  # is no news from a finished run
     assert find_results_dir(run_dir) == second
+    (first / "report.html").write_text("made again")  # changes the folder, not when it was started
+    assert find_results_dir(run_dir) == second
+
+
+def test_the_order_of_runs_is_that_of_their_starts(tmp_path):
+    """Not that of their names as text, nor of what was written last."""
+    day = "2026-11-25_18-00-0"
+    names = ["my best", f"{day}0", f"{day}0_2", f"{day}0_10", f"{day}1"]
+    for name in reversed(names):
+        (tmp_path / name).mkdir()
+    assert [path.name for path in checkpoint.by_start(tmp_path)] == names
 
 
 def test_nothing_to_resume(run_dir):
@@ -322,28 +333,25 @@ def test_data_that_appeared(run_dir, monkeypatch):
         go_on(run_dir)
 
 
-def test_a_changed_network(whole, run_dir, monkeypatch):
+def test_a_changed_network(whole, run_dir, monkeypatch, tmp_path):
+    """A run goes on with the network that it was started with, on the machine where that was."""
+    network = read_run_folder(run_dir).source.text + "\n# my own\n"
+    (run_dir / "reverse_model.py").write_text(network)
     stopped(run_dir, monkeypatch, 5)
-    trained_with = read_run_folder(run_dir).source
-    edited = trained_with.text + "\nraise SystemExit\n"
-    (run_dir / "reverse_model.py").write_text(edited)
-    # the run was trained with the package's file, which is still there
-    assert go_on(run_dir).step == 6
-    monkeypatch.setattr(
-        "bernoulli_diffusion.training.network.PACKAGE_FILE", run_dir / "reverse_model.py"
-    )
-    with pytest.raises(UserError) as caught:
-        go_on(run_dir)
-    live = read_run_folder(run_dir).source
-    for expected in (
-        trained_with.sha256[:16],
-        live.sha256[:16],
-        ": python train.py X --resume --trust-code",
-    ):
-        assert expected in str(caught.value)
-    resumed = go_on(run_dir, trust_code=True)
+    (run_dir / "reverse_model.py").write_text(network + "\nraise SystemExit\n")
+    resumed = go_on(run_dir)
+    assert [note for note in resumed.folder.notes if "reverse_model.py: edited since" in note]
     resumed.train()
-    assert_identical(last_state(resumed), whole)
+    state = last_state(resumed)
+    assert_identical(state["weights"], whole["weights"])
+    assert state["reverse_model_source"] == network
+
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "another machine"))
+    with pytest.raises(
+        UserError, match=r"if you trust .*: python train.py X --resume --trust-code"
+    ):
+        go_on(run_dir)
+    assert go_on(run_dir, trust_code=True).is_finished
 
 
 def test_checkpoints_in_the_middle_of_an_epoch(whole, run_dir, monkeypatch):
@@ -525,10 +533,27 @@ def test_a_process_on_its_way_out_hears_no_second_signal():
             signal.signal(number, handler)
 
 
-def test_the_config_is_the_kept_one(run_dir, monkeypatch):
-    stopped(run_dir, monkeypatch, 5)
-    (run_dir / "config.yaml").write_text(CONFIG.replace("epochs: 6", "epochs: 1"))
-    assert go_on(run_dir).training.epochs == 6
+def test_an_edited_config_is_compared_with_the_kept_one(run_dir, monkeypatch):
+    stopped(run_dir, monkeypatch, 5, "training.lr=0.01")
+    assert go_on(run_dir).folder.notes == []
+    text = CONFIG.replace("epochs: 6", "epochs: 1").replace("width: 8", "width: 9")
+    (run_dir / "config.yaml").write_text(text + "  # none\n")
+    resumed = go_on(run_dir, "training.max_minutes=9")
+    assert resumed.training.epochs == 6
+    assert resumed.training.max_minutes == 9
+    [width, epochs] = resumed.folder.notes
+    file = run_dir / "config.yaml"
+    assert epochs.startswith(
+        f"{file}: training.epochs: 1, but this run goes on with 6, --set train"
+    )
+    assert width.startswith(f"{file}: model.reverse_model: {{'width': 9,")
+    assert width.endswith(
+        "with which it was started; for the other, start a new run without --resume"
+    )
+    assert len(go_on(run_dir, "training.epochs=7").folder.notes) == 1  # said anew, so not told
+    file.write_text("{")
+    [note] = go_on(run_dir).folder.notes
+    assert note.startswith(f"{file}:1")
 
 
 SHARED = """\
