@@ -115,7 +115,9 @@ class Results:
     seed: int
     device: str
     versions: dict[str, str]
-    config_sha256: str | None = ""  # of the run folder's config.yaml; "" is not known, None: no file
+    config_sha256: str | None = (
+        ""  # of the run folder's config.yaml; "" is not known, None: no file
+    )
     started_from: str | None = None  # the checkpoint with whose weights the run began (--from)
     process: str = "bernoulli"  # model.process
     samples: str = "strings"  # what they are called, in the plural
