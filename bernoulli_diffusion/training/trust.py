@@ -12,10 +12,6 @@ from pathlib import Path
 from .network import Source
 
 FILE = Path("bernoulli-diffusion", "networks_trained_with")
-SHIPPED_BEFORE = (  # sha256 of networks that earlier versions of the package had
-    "caf61aa4a0aa7a41454b64e20b314b5eaeaf59f5d68dcfaeecfb9ff08d36b4f5",  # 1.0, bits
-    "c89babeda0ff1aea41320b6e7e9020fbe430db6ec46d1b07e40c8d35c527f09d",  # 1.0, numbers
-)
 
 
 def _file() -> Path | None:
@@ -40,9 +36,7 @@ def remember(source: Source) -> None:
 
 
 def is_known(source: Source) -> bool:
-    """Whether the text is an earlier version's, or the user has trained with it on this machine."""
-    if source.sha256 in SHIPPED_BEFORE:
-        return True
+    """Whether the user has trained with a network of the same text on this machine."""
     file = _file()
     with contextlib.suppress(OSError, ValueError):
         return file is not None and source.sha256 in file.read_text().split()
