@@ -4,6 +4,7 @@ from .system import requirements  # noqa: F401  says in one line what is missing
 
 # isort: split
 import dataclasses
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -20,6 +21,12 @@ SHORT = {
     "seed": "training.seed",
 }
 MEANT = {
+    "o": "--results",
+    "output": "--results",
+    "output-dir": "--results",
+    "checkpoint": "--from",
+    "init-from": "--from",
+    "pretrained": "--from",
     "config": "--set SECTION.KEY=VALUE, or a config.yaml in RUN_DIR",
     "gpus": "--device cuda, or torchrun for several",
     "learning-rate": "--lr",
@@ -72,9 +79,23 @@ def parse_arguments():
         "not finished); --set training.epochs=N asks for more",
     )
     parser.add_argument(
+        "--from",
+        type=Path,
+        dest="start",
+        metavar="CHECKPOINT",
+        help="begin a new run with the weights of another one (its checkpoint, or its folder); data, T, "
+        "learning rate and schedule are this run's, and so is the network if RUN_DIR holds one",
+    )
+    parser.add_argument(
+        "--results",
+        type=Path,
+        metavar="DIR",
+        help="make the results folder in DIR, not in RUN_DIR/results, which may be read-only",
+    )
+    parser.add_argument(
         "--trust-code",
         action="store_true",
-        help="with --resume: run the network kept in the checkpoint, though it is none of this"
+        help="with --resume or --from: run the network kept in the checkpoint, though it is none of this"
         " program's and nothing was trained with it on this machine",
     )
     parser.add_argument(
@@ -91,6 +112,8 @@ def parse_arguments():
     arguments = parser.parse_args()
     if arguments.network and arguments.resume is not None:
         parser.error("--network: a run that is resumed keeps its network")
+    if arguments.start and arguments.resume is not None:
+        parser.error("--from begins a new run and --resume goes on with one; leave one of them out")
     for name, key in SHORT.items():
         value = getattr(arguments, name.replace("-", "_"))
         if value is not None:
@@ -100,6 +123,8 @@ def parse_arguments():
 
 def main() -> None:
     arguments = parse_arguments()
+    if arguments.check and not arguments.quiet and os.environ.get("LOCAL_RANK", "0") == "0":
+        tell(f"checking {arguments.run_dir}, which takes some seconds; nothing is trained")
     # torch takes a second to import: after the arguments are known to be sound
     with ending_at_once():
         from .training.distributed import processes
@@ -113,9 +138,11 @@ def _train(arguments, group) -> None:
     with ending_at_once():
         from .results import console
         from .system.device import choose_device
+        from .system.files import require_writable
         from .training.resume import resume
         from .training.run_folder import read_run_folder
         from .training.trainer import Trainer
+        from .training.warm_start import trainer_from
 
     if arguments.tensorboard:
         from .results.tensorboard import check_installed
@@ -136,23 +163,37 @@ def _train(arguments, group) -> None:
         "processes": group,
         "tensorboard": arguments.tensorboard,
     }
+    trust = {
+        "trust_code": arguments.trust_code,
+        "command": shlex.join([*called_as(), *sys.argv[1:], "--trust-code"]),
+    }
+    again = [*called_as(), arguments.run_dir, "--resume"]
+    again += [] if arguments.results is None else ["--results", str(arguments.results)]
     if arguments.resume is None:
         folder = read_run_folder(run_dir, arguments.overrides, network=arguments.network)
-        trainer = Trainer(folder, device, **how)
+        folder.results = arguments.results
+        cure = "results can go elsewhere: --results DIR"
+        parent = arguments.results or run_dir / "results"
+        group.from_first(lambda: require_writable(parent, cure))
+        if arguments.start:
+            trainer = trainer_from(arguments.start, folder, device, **trust, **how)
+        else:
+            trainer = Trainer(folder, device, **how)
     else:
         trainer = resume(
             run_dir,
             Path(arguments.resume) if arguments.resume else None,
             arguments.overrides,
             device,
-            trust_code=arguments.trust_code,
-            command=shlex.join([*called_as(), *sys.argv[1:], "--trust-code"]),
+            parent=arguments.results,
+            **trust,
             **how,
         )
+        if arguments.resume:
+            again.insert(again.index("--resume") + 1, arguments.resume)
         if trainer.is_finished:
-            inform(
-                f"{trainer.results_dir}: already finished; --set training.epochs=N asks for more"
-            )
+            more = [word for text in console.more(trainer) for word in ("--set", text)]
+            inform(f"{trainer.results_dir}: already finished; to go on: {shlex.join(again + more)}")
             show(trainer.results_dir)
             return
     for warning in console.data_warnings(trainer):
@@ -166,7 +207,7 @@ def _train(arguments, group) -> None:
         inform(console.end(trainer))
     except Interrupted as stop:
         inform(f"stopped by {stop}; all {trainer.step:,} steps are saved; go on with:")
-        inform(shlex.join([*called_as(), arguments.run_dir, "--resume"]))
+        inform(shlex.join(again))
         show(trainer.results_dir)
         sys.exit(stop.exit_code)
     show(trainer.results_dir)

@@ -17,6 +17,7 @@ import struct
 import subprocess
 import sys
 import termios
+import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -361,8 +362,22 @@ def test_check(call, tmp_path):
     assert re.search(r"time +about \d+ (s|min|h) for 10,000 steps \(\d+\.\d ms each\)", text)
     assert re.search(r"memory +about \d+\.\d GB", text)
     assert "ready to train" in text
-    assert outcome.stderr.startswith("warning: ")
-    assert len(outcome.stderr.splitlines()) == 1
+    [first, second] = outcome.stderr.splitlines()
+    assert first == f"checking {run_dir}, which takes some seconds; nothing is trained"
+    assert second.startswith("warning: ")
+
+
+def test_check_is_quick_whatever_the_config(call, tmp_path):
+    """What takes long is priced by a part of it."""
+    run_dir = make_run(tmp_path / "run", val_txt="\n".join(VAL))
+    slow = "model.num_sample_steps=10000", "training.num_val_samples=1000000", "data.batch_size=16"
+    settings = [word for text in slow for word in ("--set", text)]
+    start = time.monotonic()
+    outcome = call(TRAIN, run_dir, "--check", *settings, "--set", "training.val_batch_size=1000000")
+    assert outcome.code == 0, outcome.stderr
+    assert time.monotonic() - start < 10
+    milliseconds = float(re.search(r"\((\d+\.\d) ms each\)", outcome.stdout)[1])
+    assert milliseconds > 30
 
 
 def test_a_shape_for_the_pictures(call, tmp_path):
@@ -394,7 +409,8 @@ class ReverseModel(nn.Module):
 
 def test_check_finds_a_loss_that_is_not_a_number(call, tmp_path):
     run_dir = make_run(tmp_path / "run", reverse_model_py=NAN_NETWORK, val_txt="\n".join(VAL[:2]))
-    outcome = call(TRAIN, run_dir, "--check", "--set", "model.reverse_model.good_calls=2")
+    good = "--set", "model.reverse_model.good_calls=2"
+    outcome = call(TRAIN, run_dir, "--check", "--quiet", *good)
     assert_mistake(outcome, "step 3: loss nan", code=1)
     assert not (run_dir / "results").exists()
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import shlex
 import sys
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
@@ -20,7 +22,10 @@ try:
 except ImportError:  # Windows
     resource = None
 
-CHECK_STEPS = 20
+CHECK_STEPS = 20  # at most
+SECONDS_TO_CHECK = 2  # for these
+LONG_ENOUGH = 0.2  # seconds of work by which a longer one is priced
+PRICED_TIMES = 8  # t for each sample, or fewer, where a step is priced by a part of it
 
 
 def data_warnings(trainer: Trainer) -> list[str]:
@@ -52,6 +57,11 @@ def start(trainer: Trainer) -> str:
             f"{measures.data_in_short()}, {val}",
             f"network    {folder.source.path}, {trainer.num_parameters:,} parameters,"
             f" T = {config.model.T}, on {trainer.device}",
+            *(
+                [f"start      weights of {begun}"]
+                if (begun := trainer.results.started_from)
+                else []
+            ),
             f"plan       {config.training.epochs:,} epochs of {steps:,} steps of"
             f" {config.data.batch_size:,} {kind.SAMPLES}",
             f"baselines  {_baselines(trainer.results)}",
@@ -76,6 +86,20 @@ def end(trainer: Trainer) -> str:
         lines.append(f"best       epoch {best}, by the bound on {by}: model_best.pt")
         lines.append(f"next       python generate.py {shlex.quote(str(path))} 10")
     return "\n".join(lines)
+
+
+def more(trainer: Trainer) -> list[str]:
+    """The --set assignments with which a finished run goes on."""
+    training, plan = trainer.training, trainer.loop.plan
+    patience, minutes = training.patience, training.max_minutes
+    wanted = []
+    if trainer.step >= trainer.total_steps:
+        wanted.append(f"training.epochs={2 * training.epochs}")
+    if patience and plan.validations_without_progress >= patience:
+        wanted.append(f"training.patience={plan.validations_without_progress + patience}")
+    if minutes and trainer.now >= 60 * minutes:
+        wanted.append(f"training.max_minutes={trainer.now / 60 + minutes:.3g}")
+    return wanted
 
 
 def _baselines(results: Results) -> str:
@@ -113,14 +137,38 @@ def check(trainer: Trainer) -> str:
 
 
 def _seconds_per_step(trainer: Trainer) -> float:
-    for _ in range(CHECK_STEPS // 4):  # the first steps allocate memory
-        trainer.loop.train_step()
-    trainer.loop.look_at_losses()
+    """Of a few steps or, if they take long, priced by a part of a batch."""
+    loop, times = trainer.loop, trainer.config.model.num_sample_steps
+    trial = copy.deepcopy(loop.diffusion)
+    x_0, few = loop.batches.batch(0), min(times, PRICED_TIMES)
+
+    def part(n: int) -> None:
+        trial.loss(x_0[:n], few).sum().backward()
+
+    seconds = _priced(part, len(x_0)) * times / few
+    steps = min(CHECK_STEPS, int(SECONDS_TO_CHECK / seconds))
+    if not steps:
+        return seconds
+    for _ in range(steps // 4):  # the first steps allocate memory
+        loop.train_step()
+    loop.look_at_losses()
     start = time.perf_counter()
-    for _ in range(CHECK_STEPS):
-        trainer.loop.train_step()
-    trainer.loop.look_at_losses()  # waits for the device
-    return (time.perf_counter() - start) / CHECK_STEPS
+    for _ in range(steps):
+        loop.train_step()
+    loop.look_at_losses()  # waits for the device
+    return (time.perf_counter() - start) / steps
+
+
+def _priced(work: Callable[[int], object], count: int) -> float:
+    """Seconds that work(count) would take, by those of work(n) for an n that is large enough."""
+    n = 1
+    while True:
+        start = time.perf_counter()
+        work(n)
+        seconds = time.perf_counter() - start
+        if n >= count or (n > 1 and seconds > LONG_ENOUGH) or seconds > 1:
+            return seconds * count / n
+        n = min(count, 4 * n)
 
 
 @torch.inference_mode()
@@ -134,11 +182,12 @@ def _seconds_per_validation(trainer: Trainer) -> float:
     batch = min(training.val_batch_size, training.num_val_samples)
     x_t = torch.zeros(batch, trainer.length, device=trainer.device)
     t = torch.ones(batch, dtype=torch.int64, device=trainer.device)
-    diffusion.reverse_model(x_t, t).sum().item()
-    start = time.perf_counter()
-    diffusion.reverse_model(x_t, t).sum().item()
-    seconds = time.perf_counter() - start
-    return seconds * calls * training.num_val_samples / batch
+
+    def call(n: int) -> None:
+        diffusion.reverse_model(x_t[:n], t[:n]).sum().item()
+
+    call(1)
+    return _priced(call, batch) * calls * training.num_val_samples / batch
 
 
 def _peak_memory() -> str:

@@ -119,6 +119,7 @@ class Results:
         ""  # of the run folder's config.yaml; "" is not known, None: no file
     )
     started_from: str | None = None  # the checkpoint with whose weights the run began (--from)
+    threads: int | None = None  # of a training step, as measured at the start; None: not chosen
     process: str = "bernoulli"  # model.process
     samples: str = "strings"  # what they are called, in the plural
     units: str = "bits"  # and what they are made of

@@ -3,6 +3,8 @@
 import contextlib
 import functools
 import os
+import time
+from collections.abc import Callable
 
 import torch
 
@@ -42,19 +44,39 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-# In a training step; about a millisecond of a core. With less, threads wait for each other longer than
-# they compute: on two cores a step of 20 million is faster by one thread, one of 33 million by two.
-MULTIPLICATIONS_PER_THREAD = 16_000_000
+WORTHWHILE = 0.9  # of one thread's time: what all threads must stay below to be preferred
+SECONDS_TO_MEASURE = 0.3  # for each number of threads, but for one call that takes longer
 
 
-def use_threads(device: torch.device, multiplications: int) -> None:
-    """Let torch use as many threads as steps of so many multiplications keep busy.
+def better_threads(device: torch.device, work: Callable[[], object]) -> int | None:
+    """The number of threads, one or all, by which torch does work sooner. Calls it a few times.
 
-    Leaves GPUs alone, and the number that the user or torchrun has set (OMP_NUM_THREADS).
+    What a network costs cannot be told from its size: the same parameters multiply once a row or once
+    a bit, and small matrices are multiplied faster by one thread. None for GPUs, and where the user or
+    torchrun has set the number (OMP_NUM_THREADS), which stays.
     """
-    if device.type == "cpu" and "OMP_NUM_THREADS" not in os.environ:
-        busy = max(1, multiplications // MULTIPLICATIONS_PER_THREAD)
-        torch.set_num_threads(min(busy, _torchs_own_number()))
+    if device.type != "cpu" or "OMP_NUM_THREADS" in os.environ or _torchs_own_number() == 1:
+        return None
+    seconds = {number: _seconds(work, number) for number in (1, _torchs_own_number())}
+    one, most = seconds.values()
+    return _torchs_own_number() if most < WORTHWHILE * one else 1
+
+
+def _seconds(work: Callable[[], object], threads: int) -> float:
+    """The shortest time that work takes by so many threads; the first call, which takes memory, apart."""
+    torch.set_num_threads(threads)
+    found, begun = [], time.perf_counter()
+    while len(found) < 2 or (len(found) < 10 and time.perf_counter() - begun < SECONDS_TO_MEASURE):
+        start = time.perf_counter()
+        work()
+        found.append(time.perf_counter() - start)
+    return min(found[1:])
+
+
+def use_threads(number: int | None) -> None:
+    """Let torch use so many threads, as better_threads has found; None leaves it as it is."""
+    if number and "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(min(number, _torchs_own_number()))
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import secrets
+import tempfile
 from pathlib import Path
 
 from .errors import RunError
@@ -50,6 +51,19 @@ def write_atomically(path: str | os.PathLike, data: bytes) -> None:
     """Write data to path such that path is the old file or the new one; see open_atomically."""
     with open_atomically(path) as file:
         file.write(data)
+
+
+def require_writable(folder: Path, cure: str) -> None:
+    """Raises RunError unless files can be made in folder or, if it is not there, where it would be."""
+    there = folder
+    while not os.path.lexists(there) and there != there.parent:
+        there = there.parent
+    try:
+        tempfile.TemporaryDirectory(prefix=PREFIX, dir=there).cleanup()
+    except OSError as error:
+        raise RunError(
+            f"{folder}: nothing can be written there: {error.strerror}; {cure}"
+        ) from None
 
 
 @contextlib.contextmanager

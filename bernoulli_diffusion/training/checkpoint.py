@@ -449,6 +449,24 @@ class _TooLarge(Exception):
     """A network has more parameters than there are weights for it."""
 
 
+def load_fitting(model: torch.nn.Module, weights: dict, path: Path) -> list[str]:
+    """Load what of a state dict fits model by name and shape. Returns what was left out on either side.
+
+    Raises UserError if nothing fits.
+    """
+    own = model.state_dict()
+    fitting = {k: w for k, w in weights.items() if k in own and own[k].shape == w.shape}
+    if not fitting:
+        raise UserError(f"{path}: none of its weights fits this network")
+    load_weights(model, own | fitting, path)
+    left = []
+    for name in sorted(own.keys() | weights.keys()):
+        there, here = (tuple(w[name].shape) if name in w else "none" for w in (weights, own))
+        if there != here:
+            left.append(f"{name} ({there} there, {here} here)")
+    return left
+
+
 def load_weights(model: torch.nn.Module, weights: dict, path: Path) -> None:
     """Load a state dict strictly. Raises UserError if it does not fit the model."""
     try:

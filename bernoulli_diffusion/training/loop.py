@@ -43,6 +43,7 @@ class Plan:
     steps_per_epoch: int
     best_bound: float = math.inf  # bits
     validations_without_progress: int = 0
+    is_warm: bool = False  # begun with trained weights, which compete from step 0 on
 
     @property
     def total_steps(self) -> int:
@@ -64,10 +65,11 @@ class Plan:
 
         Untrained ones, at step 0, do not compete.
         """
-        is_best = step > 0 and bound < self.best_bound
+        competes = step > 0 or self.is_warm
+        is_best = competes and bound < self.best_bound
         if is_best:
             self.best_bound, self.validations_without_progress = bound, 0
-        elif step:
+        elif competes:
             self.validations_without_progress += 1
         return is_best
 

@@ -12,6 +12,7 @@ from ..config import Config
 from ..results import record
 from ..results.record import Results
 from ..system.errors import UserError, printable
+from ..system.files import lock
 from . import checkpoint
 from .distributed import ALONE, Processes
 from .network import FILE_NAME, live_source
@@ -37,14 +38,16 @@ def is_finished(results_dir: Path) -> bool:
         return False
 
 
-def find_results_dir(run_dir: Path) -> Path:
-    """The latest unfinished run of a run folder, or the latest if all are finished."""
-    folders = checkpoint.by_start(run_dir / "results")
+def find_results_dir(run_dir: Path, parent: Path | None = None) -> Path:
+    """The latest unfinished run of a run folder, or the latest if all are finished.
+
+    parent: where its results folders are, if not in RUN_DIR/results.
+    """
+    parent = parent or run_dir / "results"
+    folders = checkpoint.by_start(parent)
     found = [p for p in folders if checkpoint.by_age(p / "checkpoints")]
     if not found:
-        raise UserError(
-            f"{run_dir / 'results'}: no run with a checkpoint to resume; start one without --resume"
-        )
+        raise UserError(f"{parent}: no run with a checkpoint to resume; start one without --resume")
     unfinished = [p for p in found if not is_finished(p)]
     return (unfinished or found)[-1]
 
@@ -55,6 +58,7 @@ def resume(
     overrides: list[str],
     device: torch.device,
     *,
+    parent: Path | None = None,
     processes: Processes = ALONE,
     quiet: bool,
     tensorboard: bool = False,
@@ -63,12 +67,16 @@ def resume(
 ) -> Trainer:
     """A Trainer that stands where the last checkpoint of results_dir was written.
 
-    Raises UserError if there is none, if an override conflicts with the run's config, if the data
-    have changed, or if its network may not run without trust_code (command: what to type).
+    results_dir: by default the one that find_results_dir finds in parent. Raises UserError if there is
+    none, if an override conflicts with the run's config, if the data have changed, or if its network
+    may not run without trust_code (command: what to type); RunError if somebody else trains there.
     """
     if not run_dir.is_dir():
         raise UserError(f"{run_dir}: no such folder; expected a folder that holds train.txt")
-    results_dir = results_dir or processes.from_first(lambda: find_results_dir(run_dir))
+    results_dir = results_dir or processes.from_first(lambda: find_results_dir(run_dir, parent))
+    if processes.is_first and results_dir.is_dir():
+        with lock(results_dir):  # whoever trains there is told of before anything is read
+            pass
     path, saved = _last_checkpoint(results_dir)
     config = checkpoint.config_of(saved, path)
     kept = copy.deepcopy(config)

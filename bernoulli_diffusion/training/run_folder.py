@@ -43,6 +43,8 @@ class RunFolder:
     source: Source
     notes: list[str] = field(default_factory=list)  # what a person should know of it
     columns: dict = field(default_factory=dict)  # of a table, as checkpoints keep them
+    results: Path | None = None  # where results folders go; None: path / "results"
+    is_network_chosen: bool = False  # by --network, not by the folder or the kind of data
 
 
 def read_run_folder(
@@ -94,7 +96,9 @@ def read_run_folder(
         notes += _fit_batch(config, len(train), kind.SAMPLES)
     fill_defaults(config, len(train))
     source = named_source(network, kind.NETWORK) if network else live_source(path, kind.NETWORK)
-    return RunFolder(path, config, train, val, source, notes, read_columns(path, train.length))
+    columns = read_columns(path, train.length)
+    chosen = network is not None
+    return RunFolder(path, config, train, val, source, notes, columns, is_network_chosen=chosen)
 
 
 def _do_not_go_together(config: Config) -> bool:

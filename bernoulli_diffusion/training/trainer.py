@@ -1,5 +1,6 @@
 """Trainer: the results folder round the training loop, kept up to date at every validation."""
 
+import copy
 import math
 import platform
 import sys
@@ -15,12 +16,13 @@ from tqdm import tqdm
 
 from .. import __version__
 from .. import config as config_module
+from ..diffusion import Diffusion
 from ..kinds import kind_of
 from ..likelihood import Estimate
 from ..noise import derive_seed
 from ..results import metrics, page, record
 from ..system.command_line import tell
-from ..system.device import all_threads, use_threads
+from ..system.device import all_threads, better_threads, use_threads
 from ..system.errors import RunError, printable
 from ..system.files import lock, remove_stray_temporaries, write_atomically
 from ..system.interrupt import Interrupt, Interrupted
@@ -36,11 +38,14 @@ FINAL_DRAWS = 16  # times as many draws for the final bound as for each validati
 DRAW_SHARE = 100  # redraw the pictures once this many times their cost has passed
 
 
-def new_results_dir(run_dir: Path) -> Path:
-    """Make RUN_DIR/results/<date>_<time>, with _2, _3 ... if it is taken. Never shared by two runs."""
+def new_results_dir(run_dir: Path, parent: Path | None = None) -> Path:
+    """Make RUN_DIR/results/<date>_<time>, with _2, _3 ... if it is taken. Never shared by two runs.
+
+    parent: where to make it instead of RUN_DIR/results.
+    """
     stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-    parent = run_dir / "results"
-    parent.mkdir(exist_ok=True)
+    parent = parent or run_dir / "results"
+    parent.mkdir(exist_ok=True, parents=True)
     number = 1
     while True:
         path = parent / (stamp if number == 1 else f"{stamp}_{number}")
@@ -51,6 +56,12 @@ def new_results_dir(run_dir: Path) -> Path:
             continue
         (path / "checkpoints").mkdir()
         return path
+
+
+def _stamp(path: Path) -> tuple:
+    """What changes when a file is replaced."""
+    status = path.stat()
+    return status.st_mtime_ns, status.st_size, status.st_ino
 
 
 class Trainer:
@@ -83,8 +94,6 @@ class Trainer:
         self.loop = Loop(diffusion, batches, self.config, processes)
         self.averaged = self.loop.averaged  # the diffusion that is measured
         self.validator = Validator(folder.train, folder.val, self.config, device, processes)
-        rows = self.config.data.batch_size * self.config.model.num_sample_steps
-        use_threads(device, rows * self.num_parameters)  # a parameter multiplies once for each row
         self.seconds_before = 0.0  # spent before this process took over
         self.started = time.monotonic()
         self.now = 0.0  # seconds(), as the processes have agreed on it at the last step
@@ -92,6 +101,7 @@ class Trainer:
         self._last_drawn, self._seconds_per_drawing = self.started, 0.5
         self.results = self._new_results()
         self.results_dir: Path | None = None
+        self._resumed_from: tuple | None = None  # a checkpoint, and what its file was
         self.tensorboard = tensorboard and processes.is_first
         self.board = None
         self.bar = tqdm(disable=True)
@@ -101,7 +111,7 @@ class Trainer:
 
         Raises UserError if its weights do not fit the network.
         """
-        self.results_dir = path.parent.parent
+        self.results_dir, self._resumed_from = path.parent.parent, (path, _stamp(path))
         for diffusion, key in (
             (self.loop.diffusion, "weights"),
             (self.averaged, "averaged_weights"),
@@ -111,8 +121,21 @@ class Trainer:
         self.seconds_before = self.now = self._last_saved = saved["seconds"]
         self.results = record.from_text(saved["results"])
         self.loop.losses = self.results.losses
+        self.loop.plan.is_warm = self.results.started_from is not None
         if self.epochs_done in self.results.validated_epochs:
             self.loop.validated_at = self.step
+
+    def start_from(self, path: Path, saved: dict) -> list[str]:
+        """Begin with the averaged weights of a checkpoint, saved, loaded from path, not with fresh ones.
+
+        Returns what of these weights and of the network's does not fit, which stays fresh. Raises
+        UserError if nothing fits.
+        """
+        model = self.loop.diffusion.reverse_model
+        left = checkpoint.load_fitting(model, saved["averaged_weights"], path)
+        self.averaged.reverse_model.load_state_dict(model.state_dict())
+        self.results.started_from, self.loop.plan.is_warm = str(path), True
+        return left
 
     # ------------------------------------------------------------------------------- sizes
 
@@ -153,13 +176,20 @@ class Trainer:
         """
         self.started = time.monotonic()
         if self.results_dir is None:
-            self.results_dir = self.processes.from_first(lambda: new_results_dir(self.folder.path))
+            folder = self.folder
+            self.results_dir = self.processes.from_first(
+                lambda: new_results_dir(folder.path, folder.results)
+            )
         self.results.status, self.results.final_bound = "running", None
         mine = lock(self.results_dir) if self.processes.is_first else nullcontext()
         interrupt = Interrupt(has_parent=self.processes.size > 1)
         with mine, interrupt, self._progress_bar() as self.bar:
+            self._refuse_progress_of_others()
             if self.processes.is_first:
                 trust.remember(self.folder.source)
+            if self.results.threads is None:
+                self.results.threads = better_threads(self.device, self._trial_step())
+            use_threads(self.results.threads)
             self._write_sources()
             self.write_results()
             self._open_board()
@@ -184,6 +214,27 @@ class Trainer:
                 if self.board:
                     self.board.close()
         return self.results_dir
+
+    def _refuse_progress_of_others(self) -> None:
+        """Raises RunError if another process has gone on with the run since its checkpoint was read."""
+        if self._resumed_from and self.processes.is_first:
+            path, stamp = self._resumed_from
+            last = checkpoint.by_age(path.parent)[-1:]
+            if last != [path] or _stamp(path) != stamp:
+                raise RunError(
+                    f"{self.results_dir}: another process has gone on here; resume again"
+                )
+
+    def _trial_step(self) -> Callable[[], None]:
+        """A training step on a copy of the network, to be timed: it leaves no trace."""
+        diffusion, x_0 = self.loop.diffusion, self.loop.batches.batch(0)
+        trial = Diffusion(diffusion.process, copy.deepcopy(diffusion.reverse_model))
+
+        def step() -> None:
+            with torch.random.fork_rng(devices=[]):
+                trial.loss(x_0, self.config.model.num_sample_steps).backward()
+
+        return step
 
     def _close(self, status: str) -> None:
         """Bring everything in the results folder up to date for the last time.

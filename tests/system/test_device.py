@@ -4,7 +4,12 @@ import pytest
 import torch
 
 from bernoulli_diffusion.system import device as device_module
-from bernoulli_diffusion.system.device import all_threads, choose_device, use_threads
+from bernoulli_diffusion.system.device import (
+    all_threads,
+    better_threads,
+    choose_device,
+    use_threads,
+)
 from bernoulli_diffusion.system.errors import UserError
 
 CPU = torch.device("cpu")
@@ -20,10 +25,22 @@ def threads(monkeypatch) -> list[int]:
     return numbers
 
 
-def test_small_steps_get_few_threads_and_large_ones_all(threads):
-    for millions in (0, 1, 20, 33, 100, 10_000):
-        use_threads(CPU, millions * 1_000_000)
-    assert threads == [1, 1, 1, 2, 6, 8]
+@pytest.mark.parametrize(("one", "eight", "better"), [(2, 1, 8), (1, 2, 1), (1, 0.95, 1)])
+def test_what_is_done_sooner_decides(threads, monkeypatch, one, eight, better):
+    """By a clear margin: two threads that gain nothing take a core from others."""
+    clock, costs, calls = [0.0], {1: one, 8: eight}, []
+    monkeypatch.setattr(device_module.time, "perf_counter", lambda: clock[0])
+
+    def work() -> None:
+        calls.append(threads[-1])
+        clock[0] += costs[threads[-1]]
+
+    assert better_threads(CPU, work) == better
+    assert calls == [1, 1, 8, 8]  # long ones are not repeated
+    use_threads(better)
+    use_threads(None)
+    use_threads(64)  # a checkpoint from a larger machine
+    assert threads == [1, 8, better, 8]
 
 
 def test_all_threads_for_a_while(threads, monkeypatch):
@@ -35,8 +52,9 @@ def test_all_threads_for_a_while(threads, monkeypatch):
 
 def test_what_the_user_has_set_stays(threads, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "5")
-    use_threads(CPU, 1)
-    use_threads(torch.device("cuda"), 1)
+    assert better_threads(CPU, pytest.fail) is None
+    assert better_threads(torch.device("cuda"), pytest.fail) is None
+    use_threads(1)
     assert threads == []
 
 
