@@ -254,8 +254,6 @@ def _generate(arguments, group) -> None:
 
     device = choose_device(arguments.device)
     path = checkpoints.find(arguments.checkpoint)
-    if path != arguments.checkpoint and group.is_first:
-        tell(f"checkpoint {path}")
     if not arguments.output:
         require_standard_output("write to a file: --output FILE")
     checkpoint = checkpoints.load(path)
@@ -283,6 +281,8 @@ def _generate(arguments, group) -> None:
         command=shlex.join([*called_as(), *sys.argv[1:], "--trust-code"]),
         device=device,
     )
+    if path != arguments.checkpoint and group.is_first:
+        tell(f"checkpoint {path}")
     how = {"seed": arguments.seed, "steps": arguments.steps, "batch_size": arguments.batch_size}
     check_sampler(kind, diffusion, arguments.sampler, arguments.steps)
     # on a terminal, unless the strings themselves run across it
