@@ -129,7 +129,7 @@ def test_code_of_a_member_runs_only_if_trusted(members, tmp_path):
     path = tmp_path / "strange.pt"
     parts = [(checkpoint.load(members[1]), 0.5), (strange, 0.5)]
     checkpoint.save(path, checkpoint.ensemble_of(parts, strange))
-    with pytest.raises(UserError, match="none of this program.s"):
+    with pytest.raises(UserError, match=r"none of this program.s"):
         checkpoint.restore(checkpoint.load(path), path)
     checkpoint.restore(checkpoint.load(path), path, trust_code=True)
 
