@@ -15,7 +15,6 @@ from pathlib import Path
 import imageio.v3 as iio
 import numpy as np
 import pytest
-import torch
 from processes import Command, make_run, only_results_dir, strike, without_timings
 from results_folders import made_up, made_up_real, record_of, write_folder
 
@@ -37,6 +36,7 @@ from bernoulli_diffusion.results import page as report_page
 from bernoulli_diffusion.results.pages import cells, grey_map, heat_map, network_name
 from bernoulli_diffusion.results.runs import group, read_run
 from bernoulli_diffusion.results.verdict import findings
+from bernoulli_diffusion.training import checkpoint
 
 MARKUP = '<script>window.hacked = 1</script><img src=x onerror="window.hacked = 1">\'"&amp;'
 
@@ -533,9 +533,10 @@ def test_tensorboard(trained, tmp_path):
     assert len(histograms) == len(list(torch_parameters(folder)))
 
 
-def torch_parameters(folder: Path):
-    saved = torch.load(folder / "checkpoints" / "model_best.pt", weights_only=True)
-    return [name for name in saved["averaged_weights"] if not name.endswith("frequencies")]
+def torch_parameters(folder: Path) -> list[str]:
+    path = folder / "checkpoints" / "model_best.pt"
+    model = checkpoint.restore(checkpoint.load(path), path).reverse_model
+    return [name for name, _ in model.named_parameters()]
 
 
 # ----------------------------------------------------------------------------- in a browser
