@@ -147,6 +147,7 @@ def main() -> None:
     encoding = answering.encoding_of(checkpoint, arguments.checkpoint)
     if encoding:
         strings = judging.read_records(encoding, arguments.file)
+        diffusion.process.may_be_unknown = strings.unknown is not None
     else:
         strings = kind.read_evaluated(arguments.file, diffusion.process, config)
     if strings.length != L:
@@ -237,7 +238,10 @@ def _exact(diffusion, strings, device) -> dict:
     import numpy as np
 
     from .likelihood import exact_law
+    from .system.errors import UserError
 
+    if strings.unknown is not None:
+        raise UserError("--exact: for strings without unknown bits; use --particles")
     law = exact_law(diffusion, strings.length, device).numpy()
     number = strings.bits().astype(np.int64) @ (1 << np.arange(strings.length)[::-1])
     return {"exact_bits": -np.log2(law[number])}

@@ -64,13 +64,17 @@ def read(path: Path, config: Config, like: BitStrings | None = None) -> BitStrin
             f"{path}:1: {strings.length} characters, but the strings of train.txt have"
             f" {like.length}; both files need strings of one length"
         )
+    if like and strings.unknown is not None and like.unknown is None:
+        like.unknown = np.zeros_like(like.packed)  # so that the run knows that there may be some
     return strings
 
 
 def new_process(config: Config, train: BitStrings, device) -> BernoulliDiffusionProcess:
     model = config.model
     schedule = {"schedule": model.schedule, "beta_min": model.beta_min, "beta_max": model.beta_max}
-    return BernoulliDiffusionProcess(model.T, device, **schedule)
+    process = BernoulliDiffusionProcess(model.T, device, **schedule)
+    process.may_be_unknown = train is not None and train.unknown is not None
+    return process
 
 
 def saved_process(config: Config, state: dict, length: int, device) -> BernoulliDiffusionProcess:
@@ -82,7 +86,9 @@ def saved_process(config: Config, state: dict, length: int, device) -> Bernoulli
 
 def read_evaluated(path: Path, process: BernoulliDiffusionProcess, config: Config) -> BitStrings:
     """The strings that evaluate.py is asked about."""
-    return read_bit_strings(path)
+    strings = read_bit_strings(path)
+    process.may_be_unknown = strings.unknown is not None
+    return strings
 
 
 def network_options(config: Config) -> dict:

@@ -28,18 +28,24 @@ IN_MEMORY_BYTES = 1 << 28  # packed strings of more bytes are mapped from a file
 QUESTION_BYTES = 1 << 24  # of packed strings that are sought at a time
 MAX_LENGTH = 1_000_000
 SLACK = 8
+UNKNOWN = 0.5  # an unknown bit of x_0
 
 
 class BitStrings:
-    """N binary strings of length L, packed 8 bits to a byte: packed is (N, ceil(L / 8)) uint8."""
+    """N binary strings of length L, packed 8 bits to a byte: packed is (N, ceil(L / 8)) uint8.
 
-    def __init__(self, packed: np.ndarray, length: int):
-        self.packed, self.length = packed, length
+    unknown: of the same form, 1 where a bit is unknown (and 0 in packed); None if all are known.
+    """
+
+    def __init__(self, packed: np.ndarray, length: int, unknown: np.ndarray | None = None):
+        self.packed, self.length, self.unknown = packed, length, unknown
 
     @classmethod
     def from_bits(cls, bits: np.ndarray) -> "BitStrings":
-        """bits: (N, L) of 0 and 1."""
-        return cls(np.packbits(bits.astype(np.uint8), axis=1), bits.shape[1])
+        """bits: (N, L) of 0 and 1, and of -1 where a bit is unknown."""
+        unknown = bits < 0 if bits.dtype.kind != "u" and bits.dtype.kind != "b" else None
+        unknown = np.packbits(unknown, axis=1) if unknown is not None and unknown.any() else None
+        return cls(np.packbits(bits == 1, axis=1), bits.shape[1], unknown)
 
     def __len__(self) -> int:
         return len(self.packed)
@@ -53,13 +59,19 @@ class BitStrings:
         return self.packed.nbytes
 
     def tensor(self, rows, device: torch.device | str = "cpu") -> Tensor:
-        """(n, L) float 0 and 1: what the process and the network take."""
-        return torch.from_numpy(self.bits(rows)).to(device).float()
+        """(n, L) float 0 and 1, UNKNOWN where a bit is: what the process and the network take."""
+        x = torch.from_numpy(self.bits(rows)).to(device).float()
+        if self.unknown is None:
+            return x
+        unknown = BitStrings(self.unknown, self.length).bits(rows)
+        return x + UNKNOWN * torch.from_numpy(unknown).to(device)
 
     def sha256(self) -> str:
         """A hash of the strings in their order, whatever the file's line endings."""
         digest = hashlib.sha256(f"{self.length}\n".encode())
         digest.update(np.ascontiguousarray(self.packed).data)
+        if self.unknown is not None:
+            digest.update(np.ascontiguousarray(self.unknown).data)
         return digest.hexdigest()
 
     @functools.cached_property
@@ -75,16 +87,23 @@ class BitStrings:
             total += bits.sum(axis=0, dtype=np.int64)
         return total
 
+    @functools.cached_property
+    def known(self) -> np.ndarray:
+        """(L,) int64: in how many strings the bit is known."""
+        unknown = 0 if self.unknown is None else BitStrings(self.unknown, self.length).ones
+        return np.full(self.length, len(self), np.int64) - unknown
+
     def part(self, rows) -> "BitStrings":
         """Those of the strings. rows: a range, or indices."""
         if isinstance(rows, range):
             rows = slice(rows.start, rows.stop)
-        return BitStrings(self.packed[rows], self.length)
+        unknown = None if self.unknown is None else self.unknown[rows]
+        return BitStrings(self.packed[rows], self.length, unknown)
 
     def pieces(self, rows: int) -> Iterator["BitStrings"]:
         """The strings in their order, so many at a time."""
         for first in range(0, len(self), rows):
-            yield BitStrings(self.packed[first : first + rows], self.length)
+            yield self.part(slice(first, first + rows))
 
     def words(self) -> np.ndarray:
         """(N, ceil(L / 64)) int64: 64 bits in each, and zeros behind the last."""
@@ -165,7 +184,7 @@ def count_distinct(strings: BitStrings) -> int:
 
 
 def read_bit_strings(path: Path) -> BitStrings:
-    """Read a text file with one string of 0 and 1 a line, all of one length.
+    """Read a text file with one string of 0 and 1 a line, all of one length; ? is an unknown bit.
 
     Accepted besides: \\r\\n line ends, a missing last newline, empty lines at the end, a UTF-8
     byte-order mark. Raises UserError with file, line, column and cure for anything else; RunError if
@@ -174,8 +193,31 @@ def read_bit_strings(path: Path) -> BitStrings:
     try:
         with open(path, "rb") as stream, contextlib.closing(_Store(path, stream)) as store:
             return _read(stream, _Parser(printable(path), store))
+    except UserError:
+        if (strings := _read_with_unknown(path)) is None:
+            raise
+        return strings
     except OSError as error:
         raise cannot_open(printable(path), error) from None
+
+
+def _read_with_unknown(path: Path) -> BitStrings | None:
+    """The strings of a file of 0, 1 and ? alone, as a whole in memory; None if it holds others."""
+    text = (
+        Path(path).read_bytes().removeprefix(codecs.BOM_UTF8).replace(b"\r\n", b"\n").rstrip(b"\n")
+    )
+    if b"?" not in text or text.translate(None, b"01?\n"):
+        return None
+    width = text.index(b"\n") + 1 if b"\n" in text else len(text) + 1
+    codes = np.frombuffer(text + b"\n", np.uint8)
+    if width < 2 or len(codes) % width:
+        return None  # the parser's own message says where
+    codes = codes.reshape(-1, width)
+    if not (codes[:, -1] == ord("\n")).all() or (codes[:, :-1] == ord("\n")).any():
+        return None
+    codes = codes[:, :-1]
+    unknown = np.packbits(codes == ord("?"), axis=1)
+    return BitStrings(np.packbits(codes == ord("1"), axis=1), width - 1, unknown)
 
 
 def _read(stream, parser: "_Parser") -> BitStrings:
@@ -429,8 +471,10 @@ class Batches:
         self.length, self.batch_size, self.seed = strings.length, batch_size, seed
         self.device, self.shard = torch.device(device), shard
         self.packed = torch.from_numpy(strings.packed)  # (N, ceil(L / 8)) uint8
+        self.unknown = None if strings.unknown is None else torch.from_numpy(strings.unknown)
         if _fits(strings, self.device):
             self.packed = self.packed.to(self.device)
+            self.unknown = None if self.unknown is None else self.unknown.to(self.device)
         self._bits_of_byte = (torch.arange(256)[:, None] >> torch.arange(7, -1, -1)) & 1  # (256, 8)
         self._bits_of_byte = self._bits_of_byte.float().to(self.device)
         self._pass_number, self._permutation = None, None
@@ -464,9 +508,17 @@ class Batches:
         return torch.Generator().manual_seed(derive_seed(self.seed, number))
 
     def batch(self, k: int) -> Tensor:
-        """x_0 of batch k: (B, L) float bits on the device; B is batch_size, or the shard's part."""
+        """x_0 of batch k: (B, L) float bits on the device; B is batch_size, or the shard's part.
+
+        Where a bit is unknown, UNKNOWN.
+        """
         rows = _send(self._row_numbers(k), self.packed.device)
-        packed = _send(self.packed[rows], self.device)  # (B, ceil(L / 8))
+        x_0 = self._unpack(self.packed[rows])
+        return x_0 if self.unknown is None else x_0 + UNKNOWN * self._unpack(self.unknown[rows])
+
+    def _unpack(self, packed: Tensor) -> Tensor:
+        """(B, ceil(L / 8)) uint8 -> (B, L) float bits on the device."""
+        packed = _send(packed, self.device)
         bits = embedding(packed.int(), self._bits_of_byte)  # (B, ceil(L / 8), 8)
         return bits.flatten(1)[:, : self.length].contiguous()
 

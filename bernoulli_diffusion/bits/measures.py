@@ -259,7 +259,10 @@ def baseline_bits(train: BitStrings, strings: BitStrings, frequencies_of: str) -
 
 
 def independent_bits(train: BitStrings, strings: BitStrings) -> float:
-    """Mean -log2 of strings under independent bits with the frequencies of train (plus one each)."""
-    ones = (train.ones + 1) / (len(train) + 2)  # (L,)
-    share = strings.ones / len(strings)
-    return float(-(share * np.log2(ones) + (1 - share) * np.log2(1 - ones)).sum())
+    """Mean -log2 of strings under independent bits with the frequencies of train (plus one each).
+
+    Of both, known bits are counted alone.
+    """
+    ones = (train.ones + 1) / (train.known + 2)  # (L,)
+    share, zeros = strings.ones / len(strings), (strings.known - strings.ones) / len(strings)
+    return float(-(share * np.log2(ones) + zeros * np.log2(1 - ones)).sum())

@@ -13,9 +13,11 @@ from torch.autograd.function import once_differentiable
 from torch.nn.functional import logsigmoid
 
 from ..schedule import SCHEDULES
+from .data import UNKNOWN
 
 CERTAIN = 1e30  # stands for log((1 + alpha_0) / (1 - alpha_0)), infinite: x_0 tells itself
 
+SURE = 1e4  # log-odds with which a bit costs nothing
 LOG2_E = 1 / math.log(2)  # bits in a nat
 
 # 2 to this power, and times any odds of the process, is a float32 number. Where the log-odds, in bits,
@@ -55,6 +57,7 @@ class BernoulliDiffusionProcess:
         beta_max: float = 0.02,
     ):
         self.T = T
+        self.may_be_unknown = False  # whether bits of x_0 may be UNKNOWN; see sample_x_t
         # In float64 wherever there is one: 1 - alpha_t / alpha_r is a small difference.
         dtype = torch.float32 if torch.device(device).type == "mps" else torch.float64
         alpha = torch.from_numpy(SCHEDULES[schedule](T, beta_min, beta_max))
@@ -100,11 +103,14 @@ class BernoulliDiffusionProcess:
     def sample_x_t(self, x_0: Tensor, t: Tensor, u: Tensor) -> Tensor:
         """q(x_t | x_0): each bit stays what it was with probability (1 + alpha_t) / 2.
 
+        An unknown bit is a fair one at every t.
         x_0: (B, L) bits; t: (B,) in 0..T; u: (B, L) uniform. Returns (B, L) float bits.
         """
         keep = ((1 + self.alpha[t]) / 2).float()[:, None]  # (B, 1)
         # 0 and 1 in float32 and not in bool: on a CPU several times as fast
         flip = torch.ge(u, keep, out=torch.empty_like(u))
+        if self.may_be_unknown:
+            return torch.where(x_0 == UNKNOWN, (u < 0.5).float(), torch.ne(flip, x_0).float())
         return torch.ne(flip, x_0, out=flip)
 
     def forward_step(self, x_r: Tensor, r: Tensor, t: Tensor, u: Tensor) -> Tensor:
@@ -160,9 +166,13 @@ class BernoulliDiffusionProcess:
             E_{x_r ~ q(.|x_t, x_0)} [ log P(x_0 | x_r) ]  -  log P(x_0 | x_t)
 
         with P(x_0 | x_.) = sigmoid(s_0 (logits + s_. lambda_.)) and the same logits in both: what the
-        step teaches about the bit. Its gradient is that of the logits alone.
+        step teaches about the bit. Its gradient is that of the logits alone. Unknown bits are not
+        counted (docs/mathematics.md, section 15).
         x_0, x_t, logits: (B, L); t, r: (B,) with r < t. Returns (B,).
         """
+        if self.may_be_unknown:  # what is told with certainty costs nothing
+            unknown = x_0 == UNKNOWN
+            logits, x_0 = logits.masked_fill(unknown, SURE), x_0.masked_fill(unknown, 1)
         alpha_t, alpha_r = self.alpha[t], self.alpha[r]
         half_beta = (1 - alpha_t / alpha_r) / 2
         # x_r is x_0 with this probability, if x_t is and if it is not
@@ -207,6 +217,8 @@ class BernoulliDiffusionProcess:
             return later + flip * logsigmoid(margin - c_0 * at_r) - logsigmoid(margin + c_0 * at_t)
 
         wrong = (x_t != x_0).float() - ((1 - alpha_t) / 2).float()
+        if self.may_be_unknown:
+            wrong = wrong.masked_fill(x_0 == UNKNOWN, 0)
         return (wrong * (cost(-1) - cost(1))).sum(dim=1) / math.log(2)
 
     # --- With evidence: what is known of x_0 from elsewhere, as log-odds that each bit is 1

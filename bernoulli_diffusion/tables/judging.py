@@ -22,6 +22,7 @@ EXPLAINING = 31  # stream of random numbers derived from a seed
 def read_records(encoding: Encoding, path: Path) -> BitStrings:
     """The rows of a table as the strings that the model is about.
 
+    A gap where there was none in training is bits that are unknown.
     Raises UserError for a column that is missing, and for a value that was never seen in training.
     """
     table = read(path)
@@ -45,11 +46,6 @@ def read_records(encoding: Encoding, path: Path) -> BitStrings:
     if bits.shape[1] != encoding.length:
         raise UserError(
             f"{place}: strings of {bits.shape[1]} bits, but the model's have {encoding.length}"
-        )
-    if unknown := (bits < 0).any(axis=1).sum():
-        raise UserError(
-            f"{place}: {unknown:,} records have gaps in columns that had none in training; take them out,"
-            " or fill them first: generate.py CHECKPOINT 1 --fill FILE"
         )
     return BitStrings.from_bits(bits)
 
