@@ -193,8 +193,8 @@ def read_bit_strings(path: Path) -> BitStrings:
     try:
         with open(path, "rb") as stream, contextlib.closing(_Store(path, stream)) as store:
             return _read(stream, _Parser(printable(path), store))
-    except UserError:
-        if (strings := _read_with_unknown(path)) is None:
+    except UserError as error:
+        if not str(error).endswith("found '?'") or (strings := _read_with_unknown(path)) is None:
             raise
         return strings
     except OSError as error:
