@@ -305,6 +305,9 @@ class Search:
                     running.append((trial, self.start(trial)))
                     self.save()
                 for trial, process in list(running):
+                    if self.seconds_left() < 0 and not process.is_overdue:
+                        process.is_overdue = True
+                        process.terminate()  # it saves, and what it has counts
                     if process.poll() is not None:
                         running.remove((trial, process))
                         self.finish(trial, process)
@@ -349,7 +352,8 @@ class Search:
                 env=environment,
                 start_new_session=True,
             )
-        trial.status, process.started, process.training = "running", time.monotonic(), training
+        trial.status, process.is_overdue = "running", False
+        process.started, process.training = time.monotonic(), training
         return process
 
     def log_of(self, trial: Trial) -> Path:
@@ -361,7 +365,8 @@ class Search:
         beside = max(0.0, time.monotonic() - process.started - process.training)
         self.seconds_beside = (self.seconds_beside + beside) / 2
         trial.results_dir = _last_line(process.stdout.read()) or None
-        if process.returncode or not trial.results_dir or not trial.checkpoint.exists():
+        has_failed = process.returncode and not process.is_overdue
+        if has_failed or not trial.results_dir or not trial.checkpoint.exists():
             trial.status = "failed"
             reason = (
                 _last_line(self.log_of(trial).read_bytes()) or f"exit code {process.returncode}"

@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from bernoulli_diffusion import ensemble as ensembles
 from bernoulli_diffusion.bits.data import BitStrings
 from bernoulli_diffusion.likelihood import estimate_bound
+from bernoulli_diffusion.sampling import sample
 from bernoulli_diffusion.system.errors import UserError
 from bernoulli_diffusion.training import checkpoint
 from bernoulli_diffusion.training.run_folder import read_run_folder
@@ -22,13 +24,21 @@ NETWORKS = TOP / "bernoulli_diffusion" / "networks"
 STRINGS = "010010\n100100\n001001\n"
 
 
-def train(path: Path, network: str | None = None, T: int = 20, text: str = STRINGS) -> Path:
+def train(
+    path: Path,
+    network: str | None = None,
+    T: int = 20,
+    text: str = STRINGS,
+    process: str = "bernoulli",
+    seed: int = 0,
+) -> Path:
     """A checkpoint after a few steps on a little data."""
     path.mkdir(parents=True, exist_ok=True)
     (path / "train.txt").write_text(text)
     (path / "val.txt").write_text(text)
     (path / "config.yaml").write_text(
-        f"model: {{T: {T}}}\ntraining: {{epochs: 9, lr: 0.02, num_val_samples: 8}}\n"
+        f"model: {{T: {T}, process: {process}}}\n"
+        f"training: {{epochs: 9, lr: 0.02, num_val_samples: 8, seed: {seed}}}\n"
     )
     if network:
         shutil.copy(NETWORKS / f"{network}.py", path / "reverse_model.py")
@@ -92,6 +102,23 @@ def test_the_command_and_those_that_take_what_it_writes(members, tmp_path):
     assert abs(bits - report["bound"]["bits"]) < 5 * (error + report["bound"]["standard_error"])
     drawn = call("generate.py", out, 4, "--given", "01????").stdout.split()
     assert [line[:2] for line in drawn] == ["01"] * 4
+
+
+def test_real_numbers(tmp_path, monkeypatch, capsys):
+    """The mean of what two networks say of the noise; their standardisation must be the same."""
+    text = "".join(f"{x / 7:.3f} {(x * x) % 5}\n" for x in range(40))
+    one, two = (train(tmp_path / str(s), text=text, process="gaussian", seed=s) for s in (1, 2))
+    out, val = tmp_path / "out.pt", tmp_path / "1" / "val.txt"
+    monkeypatch.setattr(sys, "argv", ["x", *map(str, (out, one, two, "--weights-by", val))])
+    assert ensembles.command() == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["bound"]["bits"] <= min(each["bits"] for each in report["bounds_of_members"])
+    diffusion = checkpoint.restore(checkpoint.load(out), out)
+    assert next(sample(diffusion, 2, range(5), seed=0)).shape == (5, 2)
+    other = train(tmp_path / "3", text=text + "9 9\n", process="gaussian")
+    monkeypatch.setattr(sys, "argv", ["x", str(out), str(one), str(other)])
+    assert ensembles.command() == 2
+    assert f"{other}: of another kind than {one}" in capsys.readouterr().err
 
 
 def test_equal_shares_and_ensembles_of_ensembles(members, ensemble, tmp_path):

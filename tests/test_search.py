@@ -22,10 +22,22 @@ class Finished:
 
     def __init__(self, folder: Path, returncode: int = 0):
         self.stdout, self.returncode = io.BytesIO(f"warning\n{folder}\n".encode()), returncode
-        self.started, self.training = 0, 1e9
+        self.started, self.training, self.is_overdue = 0, 1e9, False
 
     def poll(self) -> int:
         return self.returncode
+
+
+class Endless(Finished):
+    """One that trains until it is told to stop."""
+
+    is_stopped = False
+
+    def poll(self) -> int | None:
+        return self.returncode if self.is_stopped else None
+
+    def terminate(self) -> None:
+        self.is_stopped, self.returncode = True, 143
 
 
 class Clockwork(Search):
@@ -92,6 +104,20 @@ def test_a_short_time_is_not_cut_into_crumbs(tmp_path):
     assert {t.candidate for t in one.trials} == {"a", "b"}
     assert all(t.minutes >= search.LEAST_SECONDS / 60 for t in one.trials)
     assert one.now <= 120
+
+
+def test_the_time_is_kept_even_if_a_trial_does_not_end(tmp_path):
+    one = Clockwork(tmp_path, names="ab", minutes=10)
+    start = one.start
+
+    def start_without_end(trial: Trial) -> Endless:
+        start(trial)
+        one.now = 601
+        return Endless(one.run_dir / "results" / f"{trial.candidate}_{trial.seed}")
+
+    one.start = start_without_end
+    one.run_all()
+    assert [t.candidate for t in one.done()] == ["a"]
 
 
 def test_who_fails_is_told_and_dropped(tmp_path, capsys):
