@@ -140,6 +140,14 @@ class DataConfig:
         above=0,
         most=1e6,
     )
+    minimum: float | None = setting(
+        None,
+        "gaussian: samples are never less; default: 0 for counts, which never are",
+        least=-1e30,
+    )
+    maximum: float | None = setting(
+        None, "gaussian: samples are never more; default: that of counts which often reach it"
+    )
     shape: list[int] | None = setting(  # noqa: RUF009
         None,
         "[rows, columns], or [rows, columns, 3] of colours: each string is an image",

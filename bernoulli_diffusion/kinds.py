@@ -224,6 +224,9 @@ class Kind(Protocol):
     def read(self, path: Path, config: Config, like: Samples | None = None) -> Samples:
         """The samples of a file, of the length and on the scale of like. Raises UserError."""
 
+    def look_at(self, config: Config, train: Samples, train_txt: Path) -> list[str]:
+        """Sets what config leaves to the data; what a person should know of them. Raises UserError."""
+
     def read_evaluated(self, path: Path, process: Process, config: Config) -> Samples:
         """The samples of a file, on the scale of the process. Raises UserError."""
 

@@ -47,6 +47,8 @@ def check_config(config: Config, source: str) -> None:
         ("model", "variance"),
         ("training", "loss"),
         ("data", "dequantize"),
+        ("data", "minimum"),
+        ("data", "maximum"),
     ):
         value = getattr(getattr(config, section), key)
         if value != getattr(getattr(default, section), key):
@@ -67,6 +69,10 @@ def read(path: Path, config: Config, like: BitStrings | None = None) -> BitStrin
     if like and strings.unknown is not None and like.unknown is None:
         like.unknown = np.zeros_like(like.packed)  # so that the run knows that there may be some
     return strings
+
+
+def look_at(config: Config, train: BitStrings, train_txt: Path) -> list[str]:
+    return []
 
 
 def new_process(config: Config, train: BitStrings, device) -> BernoulliDiffusionProcess:

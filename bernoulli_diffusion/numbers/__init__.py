@@ -24,6 +24,8 @@ NETWORKS = ()
 OPTIONS = frozenset({"noise-std"})
 REPORT = "numbers_report.html"
 NOISE_OPTION = "noise-std"
+FEW_LINES = 10  # say nothing of what is in them
+OFTEN = 0.005  # the share of numbers that makes a greatest one a limit
 LEAST_SIGNAL = 1e-30  # of the variance at T; less could not be divided by
 
 
@@ -41,6 +43,9 @@ def check_config(config: Config, source: str) -> None:
             f"{source}: model.T steps up to model.beta_max leave {left:.0e} of the data's variance, as"
             " good as nothing long before the last; lower one of the two"
         )
+    least, most = config.data.minimum, config.data.maximum
+    if least is not None and most is not None and least >= most:
+        raise UserError(f"{source}: data.minimum: {least:g} is no less than data.maximum, {most:g}")
     if training.loss == "simple" and model.variance == "learned":
         raise UserError(
             f"{source}: training.loss: simple says nothing about variances, so model.variance cannot"
@@ -57,6 +62,50 @@ def read(path: Path, config: Config, like: RealVectors | None = None) -> RealVec
             f" {like.length:,}; both files need as many"
         )
     return samples
+
+
+def look_at(config: Config, train: RealVectors, train_txt: Path) -> list[str]:
+    """Whole numbers need blurring, and counts have a range that their samples have to keep."""
+    data, least, most = config.data, train.values.min(), train.values.max()
+    for name, wrong in (
+        ("minimum", data.minimum is not None and least < data.minimum),
+        ("maximum", data.maximum is not None and most > data.maximum),
+    ):
+        if wrong:
+            extreme = least if name == "minimum" else most
+            raise UserError(
+                f"data.{name}: {getattr(data, name):g}, but {train_txt} has {extreme:g}"
+            )
+    if not train.width:
+        return _note_whole_numbers(train, train_txt)
+    notes = []
+    are_counts = least == 0 and (train.values % train.width == 0).all()
+    if are_counts and data.minimum is None:
+        data.minimum = 0.0
+        notes.append("none is below 0, so no sample will be: data.minimum: 0")
+    if are_counts and data.maximum is None and (train.values == most).mean() >= OFTEN:
+        data.maximum = float(most)
+        notes.append(
+            f"many are {most:g} and none is more, so no sample will be: data.maximum: {most:g}"
+        )
+    return [f"{train_txt}: {note}" for note in notes]
+
+
+def _note_whole_numbers(train: RealVectors, train_txt: Path) -> list[str]:
+    """What to say if all numbers, or all of some columns, are whole, and not blurred."""
+    whole = np.flatnonzero((train.values == np.round(train.values)).all(axis=0))
+    if not len(whole) or len(train) < FEW_LINES:
+        return []
+    if len(whole) == train.length:
+        return [
+            f"{train_txt}: all numbers are whole (counts, grey levels): they have no density, and the"
+            " bound means nothing, until they are blurred by data.dequantize: 1"
+        ]
+    more = f" and {len(whole) - 1:,} more" if len(whole) > 1 else ""
+    return [
+        f"{train_txt}: column {whole[0] + 1}{more} has whole numbers alone, which have no density: the"
+        " bound means nothing; leave it out, or blur all columns by data.dequantize: 1"
+    ]
 
 
 def new_process(config: Config, train: RealVectors, device) -> GaussianDiffusionProcess:
@@ -88,6 +137,7 @@ def _process(config: Config, mean, deviation, device) -> GaussianDiffusionProces
         variance=model.variance,
         loss=config.training.loss,
         width=config.data.dequantize or 0.0,
+        bounds=(config.data.minimum, config.data.maximum),
     )
 
 

@@ -48,6 +48,7 @@ class GaussianDiffusionProcess:
     between and around these: the network then returns eps and, behind it, as many numbers more.
     loss: what training lowers, the "bound" or the "simple" squared error of eps.
     mean, deviation: (D,) of the training data. width: of the noise by which they were blurred.
+    bounds: what written samples are never below and never above, where there is such a limit.
     """
 
     flips = None  # nothing flips
@@ -70,8 +71,9 @@ class GaussianDiffusionProcess:
         variance: str = "beta",
         loss: str = "bound",
         width: float = 0.0,
+        bounds: tuple[float | None, float | None] = (None, None),
     ):
-        self.T, self.variance, self.width = T, variance, width
+        self.T, self.variance, self.width, self.bounds = T, variance, width, bounds
         self.simple_loss = self.squared_error if loss == "simple" else None
         self.mean, self.deviation = mean.double().cpu(), deviation.double().cpu()
         dtype = torch.float32 if torch.device(device).type == "mps" else torch.float64
@@ -124,12 +126,18 @@ class GaussianDiffusionProcess:
         """Samples as the data's file has them: blurred numbers back in their cells, else rounded."""
         values = self.to_data(x)
         if self.width:
-            return np.floor(values / self.width) * self.width + 0.0  # no -0
-        return rounded(values, self.deviation.numpy())
+            values = np.floor(values / self.width) * self.width + 0.0  # no -0
+        else:
+            values = rounded(values, self.deviation.numpy())
+        return self._within_bounds(values)
+
+    def _within_bounds(self, values: np.ndarray) -> np.ndarray:
+        return values if self.bounds == (None, None) else np.clip(values, *self.bounds)
 
     def mean_as_written(self, mean: Tensor) -> np.ndarray:
         """Means of x_0 in the data's units, without what blurring adds."""
-        return rounded(self.to_data(mean) - self.width / 2, self.deviation.numpy())
+        means = rounded(self.to_data(mean) - self.width / 2, self.deviation.numpy())
+        return self._within_bounds(means)
 
     # --- Forwards
 

@@ -93,6 +93,7 @@ def read_run_folder(
         )
     notes = [] if has_val else _misnamed_val(path)
     if is_new:
+        notes += kind.look_at(config, train, path / "train.txt")
         notes += _fit_batch(config, len(train), kind.SAMPLES)
     fill_defaults(config, len(train))
     source = named_source(network, kind.NETWORK) if network else live_source(path, kind.NETWORK)
