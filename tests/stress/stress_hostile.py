@@ -1,4 +1,4 @@
-"""Thousands of broken, strange and malicious inputs; see tests/test_hostile_files.py for what they are.
+"""Thousands of broken, strange and malicious inputs; see tests/training/test_hostile_files.py for what they are.
 
 Takes about ten minutes: python -m pytest tests/stress/stress_*.py
 """
@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
+sys.path.insert(0, str(Path(__file__).parent.parent / "training"))
 
 from test_hostile_files import FUZZ, check_arguments, check_checkpoint, check_text, stopped
 

@@ -378,8 +378,10 @@ KEYS = [f"{section}.{key}" for section, make in SECTIONS.items() for key in vars
 ODD = "|-|--|0|-1|nan|\x1b[2J|\udcff|%s|{}|[1, 2]|é|../..|/dev/null|/proc/self/mem|~|&a|*a|!!x|'|: :|@x"
 ODD = [*ODD.split("|"), "a\nb", "9" * 5000, "x" * 5000, "{a: " * 50]
 FLAGS = {
-    "train.py": "--seed --device --set --resume --trust-code --check --quiet --help --s",
-    "generate.py": "--seed --steps --batch-size --device --output --weights --gif --trust-code --help",
+    "train.py": "--seed --device --set --resume --trust-code --check --quiet --help --s --from --results"
+    " --lr --epochs --batch-size --version",
+    "generate.py": "--seed --steps --batch-size --device --output --weights --gif --trust-code --help -n"
+    " -o --num-samples --version",
 }
 
 
