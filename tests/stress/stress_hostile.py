@@ -1,4 +1,4 @@
-"""Thousands of broken, strange and malicious inputs; see tests/training/test_hostile_files.py for what they are.
+"""Thousands of broken, strange and malicious inputs; tests/training/test_hostile_files.py has them.
 
 Takes about ten minutes: python -m pytest tests/stress/stress_*.py
 """
