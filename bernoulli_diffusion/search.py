@@ -84,6 +84,7 @@ def main() -> None:
         from .kinds import kind_of
         from .system.device import choose_device
         from .training import checkpoint as checkpoints
+        from .training.network import named_source
         from .training.run_folder import read_run_folder
         from .training.shares import Draws, fit_shares, mean_and_error
 
@@ -97,9 +98,18 @@ def main() -> None:
     process = kind_of(folder.config).new_process(folder.config, folder.train, device)
     draws = Draws(process, folder.val, arguments.seed, device)
 
+    # Code runs only if the user gave it in this call: the run folder may be somebody else's.
+    given = {named_source(str(path)).sha256 for path in arguments.networks}
+
     def restored(path: Path):
-        # whatever network a trial has, the user gave it
-        return checkpoints.restore(checkpoints.load(path), path, trust_code=True, device=device)
+        saved = checkpoints.load(path)
+        return checkpoints.restore(
+            saved,
+            path,
+            trust_code=saved["reverse_model_sha256"] in given,
+            command=f"name its file with --networks, or remove {run_dir / 'search'}",
+            device=device,
+        )
 
     search = Search(
         run_dir,
@@ -151,6 +161,11 @@ class Candidate:
     name: str
     network: str | None = None
     options: dict | None = None
+
+    @property
+    def is_given(self) -> bool:
+        """Whether it is a file of --networks."""
+        return self.network is not None and Path(self.network).is_absolute()
 
 
 @dataclass
@@ -318,7 +333,7 @@ class Search:
                 with contextlib.suppress(OSError):
                     process.terminate()
             for trial, process in running:
-                trial.results_dir = _last_line(process.communicate()[0]) or None
+                trial.results_dir = _last_line(process.communicate()[0]) or trial.results_dir
                 trial.status = "stopped" if trial.results_dir else "waiting"
             self.save()
             raise
@@ -332,8 +347,8 @@ class Search:
         }
         command = [sys.executable, "-m", "bernoulli_diffusion.train", str(self.run_dir), "--quiet"]
         command += ["--device", self.device]
-        if trial.status == "stopped":
-            command += ["--resume", trial.results_dir, "--trust-code"]
+        if trial.status == "stopped" and not candidate.is_given:  # to resume that takes trust
+            command += ["--resume", trial.results_dir]
         else:
             if candidate.options is not None:  # JSON is YAML
                 settings["model.reverse_model"] = json.dumps(candidate.options)

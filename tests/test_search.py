@@ -12,6 +12,7 @@ from bernoulli_diffusion import bits, numbers, search
 from bernoulli_diffusion.search import Candidate, Search, Trial, portfolio
 from bernoulli_diffusion.system.errors import RunError, UserError
 from bernoulli_diffusion.training import checkpoint
+from bernoulli_diffusion.training.network import Source
 
 TOP = Path(__file__).parent.parent
 BITS = {"a": 9.0, "b": 5.0, "c": 7.0, "d": 6.0, "e": 8.0}
@@ -198,6 +199,15 @@ def test_two_trials_and_their_ensemble(tmp_path, monkeypatch, capsys):
     table = call("-m", "bernoulli_diffusion.compare", tmp_path).stdout
     assert all(Path(t["results_dir"]).name in table for t in state["trials"])
     checkpoint.restore(checkpoint.load(recommended), recommended)
+
+    # code that came with the folder and was not given in this call does not run
+    path = Path(state["trials"][0]["results_dir"]) / "checkpoints" / "model_best.pt"
+    saved = checkpoint.load(path)
+    saved["reverse_model_source"] = f"raise SystemExit\n{saved['reverse_model_source']}"
+    saved["reverse_model_sha256"] = Source("", saved["reverse_model_source"]).sha256
+    checkpoint.save(path, saved)
+    assert search.command() == 2
+    assert "name its file with --networks" in capsys.readouterr().err
 
 
 def test_mistakes(tmp_path):
