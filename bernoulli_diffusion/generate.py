@@ -11,8 +11,6 @@ import sys
 from contextlib import nullcontext
 from pathlib import Path
 
-from tqdm import tqdm
-
 from .system.command_line import (
     ArgumentParser,
     called_as,
@@ -243,6 +241,8 @@ def main() -> None:
 def _generate(arguments, group) -> None:
     """What main does; of the group's processes the first one alone prints."""
     with ending_at_once():
+        from tqdm import tqdm
+
         from . import answers
         from .kinds import kind_of, refuse_options_of_others
         from .sampling import network_calls
