@@ -437,6 +437,11 @@ def chain_strings(n: int, L: int) -> torch.Tensor:
     return (flips.cumsum(dim=1) % 2).float()[:, scramble(L)]
 
 
+def partly_unknown(x_0: torch.Tensor, share: float) -> torch.Tensor:
+    is_unknown = torch.rand(x_0.shape, generator=torch.Generator().manual_seed(13)) < share
+    return x_0.masked_fill(is_unknown, 0.5)
+
+
 def scramble(L: int) -> torch.Tensor:
     return torch.arange(L) * 3 % L  # L must not be a multiple of 3
 
@@ -466,11 +471,15 @@ def test_trees_and_mixtures_give_the_exact_posterior(name, is_prepared):
         torch.testing.assert_close(found.double(), one - zero, rtol=1e-4, atol=1e-4)
 
 
-def test_prepare_finds_the_tree_and_its_probabilities():
-    """A chain of bits in scrambled order: who is joined to whom, and the bits that are left."""
+@pytest.mark.parametrize("unknown", [0.0, 0.3])
+def test_prepare_finds_the_tree_and_its_probabilities(unknown):
+    """A chain of bits in scrambled order: who is joined to whom, and the bits that are left.
+
+    A share of the bits may be unknown.
+    """
     L, T = 8, 500
     model = network("hidden_tree", L, T, num_states=4)
-    model.prepare(chain_strings(4000, L))
+    model.prepare(partly_unknown(chain_strings(4000, L), unknown))
     place = scramble(L).tolist()  # of each bit in the chain
     order, parent = model.order.tolist(), model.parent.tolist()
     joined = {frozenset((place[order[n]], place[order[parent[n]]])) for n in range(1, L)}
@@ -484,13 +493,14 @@ def test_prepare_finds_the_tree_and_its_probabilities():
     assert bound.bits < L - 3
 
 
-def test_prepare_finds_the_kinds_of_a_mixture():
+@pytest.mark.parametrize("unknown", [0.0, 0.3])
+def test_prepare_finds_the_kinds_of_a_mixture(unknown):
     L, T, n = 12, 500, 6000
     generator = torch.Generator().manual_seed(11)
     kind = torch.randint(2, (n, 1), generator=generator)
     x_0 = ((torch.rand(n, L, generator=generator) < 0.05).long() ^ kind).float()
     model = network("mixture", L, T, num_components=4)
-    model.prepare(x_0[:3000])
+    model.prepare(partly_unknown(x_0[:3000], unknown))
     entropy = 1 - L * (0.05 * math.log2(0.05) + 0.95 * math.log2(0.95))
     diffusion = HollowDiffusion(BernoulliDiffusionProcess(T), model.eval())
     strings = BitStrings.from_bits(x_0[3000:].byte().numpy())

@@ -89,7 +89,9 @@ class ReverseModel(nn.Module):
 
     @torch.no_grad()
     def prepare(self, x_0: Tensor) -> None:
-        """Take the Chow-Liu tree of x_0, (n, L) float 0/1, and fit its probabilities to x_0 itself.
+        """Take the Chow-Liu tree of x_0 and fit its probabilities to x_0 itself.
+
+        x_0: (n, L) float 0/1, and 0.5 where a bit is unknown.
 
         A state begins as one of the values 0 and 1 of its bit. Random numbers make states differ that
         stand for the same value, and expectation maximisation finds out what for. That takes seconds;
@@ -129,7 +131,10 @@ class ReverseModel(nn.Module):
             with torch.enable_grad():
                 root, move, bit = logs
                 zero, one = bit[:, :, :, None].unbind(dim=1)  # (L, K, 1)
-                own = torch.lerp(zero, one, x_0[rows].T[self.order, None])  # (L, K, B)
+                x = x_0[rows].T[self.order, None]  # (L, 1, B)
+                own = torch.lerp(zero, one, x) * (
+                    x != 0.5
+                )  # (L, K, B); what is unknown says nothing
                 below, _ = self.sweep_up(own, move.exp())
                 log_p = (root[:, None] + below[0][0] + own[0]).logsumexp(dim=0)  # but for constants
                 # The slope of log P by a log-probability is how often, as the model sees it, that
@@ -175,12 +180,11 @@ def log_product(probabilities: Tensor, logs: Tensor) -> Tensor:
 
 
 def pair_frequencies(x_0: Tensor) -> Tensor:
-    """(L, L, 2, 2): the share of strings in which bits i and j have these values, a little above 0."""
-    n, ones = len(x_0), x_0.sum(dim=0)
-    both = x_0.T @ x_0  # (L, L)
-    first, second = ones[:, None] - both, ones[None] - both  # one is 1, the other is 0
-    counts = torch.stack([n - both - first - second, second, first, both], dim=2)
-    return (counts.view(*both.shape, 2, 2).clamp_min(0) + 0.25) / (n + 1)
+    """(L, L, 2, 2): how often bits i and j have these values where both are known, a little above 0."""
+    zero, one = (x_0 == 0).float(), (x_0 == 1).float()
+    mixed = zero.T @ one  # (L, L), i is 0 and j is 1
+    counts = torch.stack([zero.T @ zero, mixed, mixed.T, one.T @ one], dim=2) + 0.25
+    return (counts / counts.sum(dim=2, keepdim=True)).view(*mixed.shape, 2, 2)
 
 
 def mutual_information(joint: Tensor) -> Tensor:

@@ -41,25 +41,28 @@ class ReverseModel(nn.Module):
 
     @torch.no_grad()
     def prepare(self, x_0: Tensor) -> None:
-        """Fit the mixture to x_0, (n, L) float 0/1, by expectation maximisation, a batch at a time.
+        """Fit the mixture to x_0 by expectation maximisation, a batch at a time.
 
-        Kinds begin half way between random strings and the mean of all (Cappe & Moulines 2009 for the
-        batches).
+        x_0: (n, L) float 0/1, and 0.5 where a bit is unknown. Kinds begin half way between random strings
+        and the mean of all (Cappe & Moulines 2009 for the batches).
         """
         n, K = len(x_0), len(self.share)
         mean = (x_0.sum(dim=0) + 0.5) / (n + 1)  # (L,)
         batch = min(n, 4096)
         share = torch.full((K,), 1 / K, device=x_0.device)
-        ones = (x_0[torch.randint(n, (K,))] + mean) / 2 * share[:, None]  # (K, L) P(kind, x_i = 1)
+        known = share[:, None].expand_as(self.bit)  # (K, L) P(kind, x_i is known)
+        ones = (x_0[torch.randint(n, (K,))] + mean) / 2 * known  # (K, L) P(kind, x_i = 1)
         for step in range(self.em_steps):
             # a little of the mean, so that nothing is impossible
-            p = (ones + 0.3 * mean / (n * K)) / (share + 0.3 / (n * K))[:, None]
+            p = (ones + 0.3 * mean / (n * K)) / (known + 0.3 / (n * K))
             p = p.clamp(1e-6, 1 - 1e-6)
             log_p, log_q = p.log(), (-p).log1p()
             x = x_0[torch.randint(n, (batch,))] if batch < n else x_0
-            kind = (share.log() + x @ log_p.T + (1 - x) @ log_q.T).softmax(dim=1)  # (B, K)
+            zero, one = (x == 0).float(), (x == 1).float()
+            kind = (share.log() + one @ log_p.T + zero @ log_q.T).softmax(dim=1)  # (B, K)
             weight = max(batch / n, (step + 1) ** -0.3)  # what was counted long ago is out of date
             share = share.lerp(kind.mean(dim=0), weight).clamp_min(1e-6 / K)
-            ones = ones.lerp(kind.T @ x / len(x), weight)
+            ones = ones.lerp(kind.T @ one / len(x), weight)
+            known = known.lerp(kind.T @ (zero + one) / len(x), weight)
         self.share.copy_(share.log() / STEP)
         self.bit.copy_((log_p - log_q) / STEP)
