@@ -116,7 +116,7 @@ def main() -> None:
     write_figure(figure(panels, shape, low, high), arguments.picture)
     numbers = torch.arange(min(36, kind.most_drawn(length)))
     gif = arguments.picture.with_suffix(".gif")
-    kind.draw_trajectory(diffusion, Noise(0, numbers, length), config, gif, steps=60, most=40)
+    kind.draw_trajectory(diffusion, Noise(0, numbers, length), config, gif, steps=60)
     median = np.median(sizes)
     print(f"effective sample size with half given: median {median:.0f} of {arguments.particles}")
 

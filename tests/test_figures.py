@@ -1,0 +1,103 @@
+"""The figures and tables of docs/images.md come from a checkpoint by one command."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+TOP = Path(__file__).parent.parent
+sys.path.insert(0, str(TOP))
+
+from docs import fast_sampling, figure_2015  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> dict[str, tuple[Path, Path]]:
+    """A checkpoint and the data of 2 x 3 images, of bits and of numbers."""
+    rng, made = np.random.default_rng(0), {}
+    for kind in ("bernoulli", "gaussian"):
+        run = tmp_path_factory.mktemp(kind)
+        values = rng.integers(2, size=(20, 6))
+        space = "" if kind == "bernoulli" else " "
+        (run / "train.txt").write_text("".join(space.join(map(str, v)) + "\n" for v in values))
+        (run / "config.yaml").write_text(
+            f"model: {{T: 12, process: {kind}}}\ndata: {{batch_size: 8, shape: [2, 3]}}\n"
+            "training: {epochs: 2, num_val_samples: 4, num_bound_draws: 16}\n"
+        )
+        line = [sys.executable, "train.py", run, "--quiet"]
+        done = subprocess.run(line, cwd=TOP, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        results = Path(done.stdout.strip())
+        made[kind] = results / "checkpoints" / "model_best.pt", run / "train.txt"
+    return made
+
+
+@pytest.mark.parametrize("kind", ["bernoulli", "gaussian"])
+def test_the_figure_is_made_by_one_command(trained, kind, tmp_path, monkeypatch, capsys):
+    checkpoint, data = trained[kind]
+    line = ["figure", checkpoint, data, tmp_path / "figure.png", "--steps", 6, "--particles", 16]
+    monkeypatch.setattr(sys, "argv", list(map(str, line)))
+    figure_2015.main()
+    assert Image.open(tmp_path / "figure.png").size[0] > 1000
+    assert Image.open(tmp_path / "figure.gif").n_frames > 1
+    assert "of 16" in capsys.readouterr().out
+
+
+def test_halves_keep_what_is_given():
+    from bernoulli_diffusion.bits.process import BernoulliDiffusionProcess
+    from bernoulli_diffusion.diffusion import Diffusion
+
+    class Fair(torch.nn.Module):
+        def forward(self, x_t, t):
+            return torch.zeros_like(x_t)
+
+    x = torch.tensor([[1.0, 0, 1, 1, 0, 1, 0, 0]])
+    diffusion = Diffusion(BernoulliDiffusionProcess(10), Fair())
+    known, drawn, sizes = figure_2015.halves(diffusion, x, [2, 4], 16, 5)
+    assert known.tolist() == [[1, 0, -1, -1, 0, 1, -1, -1]]
+    assert (drawn[0][:, [0, 1, 4, 5]] == [1, 0, 0, 1]).all()
+    assert len(np.unique(drawn[0], axis=0)) > 1
+    assert sizes == [pytest.approx(16)]  # what is fair tells nothing of the rest
+
+
+def test_tiles_are_images_in_reading_order():
+    sheet = figure_2015.tiles(np.arange(12).reshape(3, 4), [2, 2], 2)[:, :, 0]
+    assert sheet.shape == (6, 6)
+    assert sheet[:2, :2].tolist() == [[0, 1], [2, 3]]
+    assert sheet[:2, 4:].tolist() == [[4, 5], [6, 7]]
+    assert sheet[4:, :2].tolist() == [[8, 9], [10, 11]]
+    assert np.isnan(sheet[2:4]).all()
+
+
+def test_the_classifier_tells_what_differs_and_nothing_else():
+    bits = torch.Generator().manual_seed(0)
+    a, b = ((torch.rand(3000, 6, generator=bits) < 0.5).float() for _ in range(2))
+    share, error = fast_sampling.told_apart(a, b)
+    assert abs(share - 0.5) < 4.5 * error
+    b[:, 1] = b[:, 0]  # every bit alone is as before
+    share, error = fast_sampling.told_apart(a, b)
+    assert share > 0.5 + 4.5 * error
+
+
+def test_pair_distance():
+    a = torch.tensor([[1.0, 1.0], [0.0, 0.0]])
+    b = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
+    assert fast_sampling.pair_distance(a, a) == 0
+    # of the four pairs the two mixed ones differ, by 1/2
+    assert fast_sampling.pair_distance(a, b) == pytest.approx((2 * 0.25 / 4) ** 0.5)
+
+
+def test_the_table_has_a_row_for_each_number_of_calls(trained, capsys):
+    checkpoint, data = trained["bernoulli"]
+    fast_sampling.main(str(checkpoint), str(data), str(data), "20", "3", "all")
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split("|")[1].strip() for line in lines[2:]] == [
+        "3",
+        "12 (all)",
+        "images of train",
+    ]
+    assert lines[-1].split("|")[3].strip() == "0.0000"
