@@ -259,6 +259,7 @@ def _generate(arguments, group) -> None:
     checkpoint = checkpoints.load(path)
     config = checkpoints.config_of(checkpoint, path)
     kind, length = kind_of(config), checkpoint["sequence_length"]
+    values_in_file = kind.values_in_file(checkpoint["process_state"], length)
     refuse_options_of_others(kind, given_options(arguments))
     encoding = None
     if not (arguments.bits or arguments.denoise or arguments.given_file or arguments.gif):
@@ -270,9 +271,9 @@ def _generate(arguments, group) -> None:
         pass  # questions are about columns
     elif arguments.given is not None:
         text = arguments.given.encode("utf-8", "replace")
-        patterns = kind.parse_pattern(text, length, "--given")[None]
+        patterns = kind.parse_pattern(text, values_in_file, "--given")[None]
     elif file := arguments.given_file or arguments.denoise:
-        patterns = kind.read_patterns(file, length)
+        patterns = kind.read_patterns(file, values_in_file)
     diffusion = checkpoints.restore(
         checkpoint,
         path,

@@ -240,6 +240,9 @@ class Kind(Protocol):
     def saved_process(self, config: Config, state: dict, length: int, device) -> Process:
         """The process of a checkpoint. Raises ValueError if state is not that of one."""
 
+    def values_in_file(self, state: dict, length: int) -> int:
+        """Values in a line of a file, for a model of L values a line. state: that of its process."""
+
     def network_options(self, config: Config) -> dict:
         """The keyword arguments of ReverseModel."""
 

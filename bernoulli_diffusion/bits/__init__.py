@@ -71,6 +71,10 @@ def read(path: Path, config: Config, like: BitStrings | None = None) -> BitStrin
     return strings
 
 
+def values_in_file(state: dict, length: int) -> int:
+    return length
+
+
 def look_at(config: Config, train: BitStrings, train_txt: Path) -> list[str]:
     return []
 

@@ -10,7 +10,15 @@ from ..noise import Noise
 from ..results.pages import picture_file
 from ..results.record import Results
 from ..system.errors import UserError
-from .data import Batches, RealVectors, parse_pattern, read_patterns, read_real_vectors, to_text
+from .data import (
+    Aside,
+    Batches,
+    RealVectors,
+    parse_pattern,
+    read_patterns,
+    read_real_vectors,
+    to_text,
+)
 from .measures import Measures, baseline_bits
 from .process import GaussianDiffusionProcess, schedule_betas
 
@@ -55,7 +63,8 @@ def check_config(config: Config, source: str) -> None:
 
 def read(path: Path, config: Config, like: RealVectors | None = None) -> RealVectors:
     """The samples of a file, of as many numbers as those of like, and on their scale."""
-    samples = read_real_vectors(path, config.data.dequantize or 0.0, like)
+    keep_aside = config.data.shape is None  # an image needs all its pixels
+    samples = read_real_vectors(path, config.data.dequantize or 0.0, like, keep_aside=keep_aside)
     if like is not None and samples.length != like.length:
         raise UserError(
             f"{path}:1: {samples.length:,} numbers, but the samples of train.txt have"
@@ -110,21 +119,37 @@ def _note_whole_numbers(train: RealVectors, train_txt: Path) -> list[str]:
 
 def new_process(config: Config, train: RealVectors, device) -> GaussianDiffusionProcess:
     mean, deviation = torch.from_numpy(train.mean), torch.from_numpy(train.deviation)
-    return _process(config, mean, deviation, device)
+    return _process(config, mean, deviation, device, train.aside)
 
 
 def saved_process(config: Config, state: dict, length: int, device) -> GaussianDiffusionProcess:
     """The process of a checkpoint. Raises ValueError if state is not that of one."""
-    if set(state) != {"mean", "deviation"}:
+    state = dict(state)
+    columns, values = state.pop("aside_columns", None), state.pop("aside_values", None)
+    if set(state) != {"mean", "deviation"} or (columns is None) != (values is None):
         raise ValueError("process_state is not a mean and a deviation")
     if any(v.shape != (length,) or v.dtype != torch.float64 for v in state.values()):
         raise ValueError("process_state does not fit sequence_length")
     if not (state["deviation"] > 0).all():
         raise ValueError("process_state holds a deviation that is not positive")
-    return _process(config, state["mean"], state["deviation"], device)
+    aside = None
+    if columns is not None:
+        k = len(columns) if columns.ndim == 1 else 0
+        is_sound = columns.dtype == torch.int64 and values.dtype == torch.float64 and k
+        is_sound = is_sound and values.shape == (k,) and (columns.diff() > 0).all()
+        if not is_sound or columns[0] < 0 or columns[-1] >= length + k:
+            raise ValueError("process_state holds columns aside that do not fit")
+        aside = Aside(columns.numpy(), values.numpy())
+    return _process(config, state["mean"], state["deviation"], device, aside)
 
 
-def _process(config: Config, mean, deviation, device) -> GaussianDiffusionProcess:
+def values_in_file(state: dict, length: int) -> int:
+    return length + len(state.get("aside_columns", ()))
+
+
+def _process(
+    config: Config, mean, deviation, device, aside: Aside | None
+) -> GaussianDiffusionProcess:
     model = config.model
     return GaussianDiffusionProcess(
         model.T,
@@ -138,13 +163,15 @@ def _process(config: Config, mean, deviation, device) -> GaussianDiffusionProces
         loss=config.training.loss,
         width=config.data.dequantize or 0.0,
         bounds=(config.data.minimum, config.data.maximum),
+        aside=aside,
     )
 
 
 def read_evaluated(path: Path, process: GaussianDiffusionProcess, config: Config) -> RealVectors:
     """The samples that evaluate.py is asked about, on the scale of the training data."""
     mean, deviation = process.mean.numpy(), process.deviation.numpy()
-    like = RealVectors(mean[None], mean, deviation, config.data.dequantize or 0.0)
+    width = config.data.dequantize or 0.0
+    like = RealVectors(mean[None], mean, deviation, width, process.aside)
     return read_real_vectors(path, like=like)
 
 
@@ -213,8 +240,12 @@ def are_known(patterns: torch.Tensor) -> torch.Tensor:
 def all_but_impossible(process: GaussianDiffusionProcess, known: torch.Tensor) -> torch.Tensor:
     """From how many bits on the known numbers, (M, D) bool, are out of the question for a model. (M,)
 
+    With columns that are kept aside they may be (M, D + k); of these nothing is out of the question.
+
     20 bits a number and 20 more, of the density of standardised numbers.
     """
+    if process.aside and known.shape[1] > len(process.mean):
+        known = torch.from_numpy(process.aside.taken_off(known.cpu().numpy()))
     return 20 + known.double() @ (20 + process.deviation.log2())
 
 

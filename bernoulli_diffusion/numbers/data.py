@@ -9,6 +9,7 @@ import itertools
 import math
 import re
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -31,6 +32,7 @@ class RealVectors:
 
     mean, deviation: (D,), those of the training data. width: of the uniform noise that is added to
     each number wherever a network sees it or a density is taken; whole numbers have none without it.
+    aside: columns of the file that are not among the D, because one number stands in all their lines.
     """
 
     def __init__(
@@ -39,8 +41,9 @@ class RealVectors:
         mean: np.ndarray | None = None,
         deviation: np.ndarray | None = None,
         width: float = 0.0,
+        aside: "Aside | None" = None,
     ):
-        self.values, self.width = values, width
+        self.values, self.width, self.aside = values, width, aside
         self.mean = values.mean(axis=0) + width / 2 if mean is None else mean
         if deviation is None:
             deviation = np.sqrt(values.var(axis=0) + width**2 / 12)
@@ -61,13 +64,15 @@ class RealVectors:
         """A hash of the numbers in their order, however they were written."""
         digest = hashlib.sha256(f"{self.length}\n".encode())
         digest.update(np.ascontiguousarray(self.values).data)
+        if self.aside:
+            digest.update(self.aside.columns.tobytes() + self.aside.values.tobytes())
         return digest.hexdigest()
 
     def part(self, rows) -> "RealVectors":
         """Those of the samples. rows: a range, or indices."""
         if isinstance(rows, range):
             rows = slice(rows.start, rows.stop)
-        return RealVectors(self.values[rows], self.mean, self.deviation, self.width)
+        return RealVectors(self.values[rows], self.mean, self.deviation, self.width, self.aside)
 
     def dequantized(self, rows=slice(None), draw: int = 0) -> np.ndarray:
         """(n, D) float64 in the data's units, with the uniform noise number `draw` of each row."""
@@ -84,16 +89,46 @@ class RealVectors:
         return torch.from_numpy(scaled.astype(np.float32)).to(device)
 
 
+class Aside(NamedTuple):
+    """Columns that hold one number throughout, which a density cannot say anything about.
+
+    columns: (k,) int64, rising, places in a line of the file; values: (k,) float64.
+    """
+
+    columns: np.ndarray
+    values: np.ndarray
+
+    def taken_off(self, lines: np.ndarray) -> np.ndarray:
+        """(..., D + k) -> (..., D)."""
+        return np.delete(lines, self.columns, axis=-1)
+
+    def put_back(self, values: np.ndarray) -> np.ndarray:
+        """(..., D) -> (..., D + k), as in the file."""
+        varying = np.delete(np.arange(values.shape[-1] + len(self.columns)), self.columns)
+        lines = np.empty((*values.shape[:-1], values.shape[-1] + len(self.columns)))
+        lines[..., varying], lines[..., self.columns] = values, self.values
+        return lines
+
+    def first_other(self, lines: np.ndarray) -> tuple[int, int] | None:
+        """Row and number in it of the first that is known and another one, in lines (n, D + k)."""
+        found = lines[:, self.columns]
+        row, k = np.nonzero((found != self.values) & ~np.isnan(found))
+        return (int(row[0]), int(k[0])) if len(row) else None
+
+
 # ---------------------------------------------------------------------------------------- reading
 
 
-def read_real_vectors(path: Path, width: float = 0.0, like: RealVectors | None = None):
+def read_real_vectors(
+    path: Path, width: float = 0.0, like: RealVectors | None = None, *, keep_aside: bool = True
+):
     """Read a text file with one sample a line, D numbers between spaces, tabs or commas.
 
     Accepted besides: \\r\\n line ends, a missing last newline, empty lines at the end, a UTF-8
     byte-order mark. like: samples whose mean, deviation and width are taken over; else they are found
-    here. Raises UserError with file, line and cure for anything else, also for a column in which
-    all numbers are equal: it has no density, and no scale.
+    here. A column in which all numbers are equal has no density, and no scale: it is kept aside.
+    Raises UserError with file, line and cure for anything else, and for such a column if all are such,
+    or without keep_aside.
     """
     lines = _lines(path, "one sample a line, numbers between spaces")
     blocks, length = [], None
@@ -106,12 +141,19 @@ def read_real_vectors(path: Path, width: float = 0.0, like: RealVectors | None =
         length = values.shape[1]
     values = np.concatenate(blocks)
     if like is not None:
+        if like.aside and values.shape[1] == like.length + len(like.aside.columns):
+            _refuse_others(values, like.aside, path)
+            values = like.aside.taken_off(values)
         if values.shape[1] == like.length:
             _refuse_far(values, like, path)
-        return RealVectors(values, like.mean, like.deviation, like.width)
-    vectors = RealVectors(values, width=width)
+        return RealVectors(values, like.mean, like.deviation, like.width, like.aside)
     constant = np.flatnonzero(values.min(axis=0) == values.max(axis=0))
-    if len(constant) and not width:
+    aside = None
+    if 0 < len(constant) < values.shape[1] and keep_aside and not width:
+        aside = Aside(constant, values[0, constant])
+        values = aside.taken_off(values)
+    vectors = RealVectors(values, width=width, aside=aside)
+    if len(constant) and not width and not aside:
         more = f" (and {len(constant) - 1:,} more such columns)" if len(constant) > 1 else ""
         raise UserError(
             f"{printable(path)}: column {constant[0] + 1} is {values[0, constant[0]]:g} in every"
@@ -127,6 +169,18 @@ def read_real_vectors(path: Path, width: float = 0.0, like: RealVectors | None =
             f" {vectors.mean[narrow[0]]:g}; {cure}"
         )
     return vectors
+
+
+def _refuse_others(values: np.ndarray, aside: Aside, path: Path) -> None:
+    """Raise UserError for the first line that has another number in a column that is kept aside."""
+    if other := aside.first_other(values):
+        row, k = other
+        column = aside.columns[k]
+        raise UserError(
+            f"{printable(path)}:{row + 1}:{column + 1}: {values[row, column]:g}, but this column is"
+            f" {aside.values[k]:g} in every line of train.txt, from which nothing else can be learnt;"
+            " leave out the line"
+        )
 
 
 def _refuse_far(values: np.ndarray, like: RealVectors, path: Path) -> None:

@@ -81,7 +81,10 @@ class Measures:
 
     def data_in_short(self) -> str:
         """What there is to say of train.txt beside its size."""
-        return f", blurred by {self.train.width:g}" if self.train.width else ""
+        text = f", blurred by {self.train.width:g}" if self.train.width else ""
+        if aside := self.train.aside:
+            text += f", {len(aside.columns):,} columns aside that never vary"
+        return text
 
 
 def _mean_distance(x: torch.Tensor, y: torch.Tensor) -> float:

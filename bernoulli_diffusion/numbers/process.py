@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..schedule import SCHEDULES
 from ..system.errors import UserError
-from .data import FARTHEST, rounded
+from .data import FARTHEST, Aside, rounded
 
 LARGEST_BETA = 0.5  # beyond, a noise prediction would have to tell x_0 from (almost) nothing
 UNIFORM_SHARE = 0.2  # of the times drawn; the others are drawn by how much a step decides
@@ -49,6 +49,8 @@ class GaussianDiffusionProcess:
     loss: what training lowers, the "bound" or the "simple" squared error of eps.
     mean, deviation: (D,) of the training data. width: of the noise by which they were blurred.
     bounds: what written samples are never below and never above, where there is such a limit.
+    aside: columns of files that stand beside the D numbers; what is written has them, and what is
+    known may have them.
     """
 
     flips = None  # nothing flips
@@ -72,7 +74,9 @@ class GaussianDiffusionProcess:
         loss: str = "bound",
         width: float = 0.0,
         bounds: tuple[float | None, float | None] = (None, None),
+        aside: Aside | None = None,
     ):
+        self.aside = aside
         self.T, self.variance, self.width, self.bounds = T, variance, width, bounds
         self.simple_loss = self.squared_error if loss == "simple" else None
         self.mean, self.deviation = mean.double().cpu(), deviation.double().cpu()
@@ -112,7 +116,11 @@ class GaussianDiffusionProcess:
 
     def state(self) -> dict:
         """What a checkpoint must keep beside the config."""
-        return {"mean": self.mean, "deviation": self.deviation}
+        state = {"mean": self.mean, "deviation": self.deviation}
+        if self.aside:
+            state["aside_columns"] = torch.from_numpy(self.aside.columns)
+            state["aside_values"] = torch.from_numpy(self.aside.values)
+        return state
 
     def output_width(self, length: int) -> int:
         """Numbers that the network returns for a sample of so many."""
@@ -129,7 +137,12 @@ class GaussianDiffusionProcess:
             values = np.floor(values / self.width) * self.width + 0.0  # no -0
         else:
             values = rounded(values, self.deviation.numpy())
-        return self._within_bounds(values)
+        return self._as_in_file(values)
+
+    def _as_in_file(self, values: np.ndarray) -> np.ndarray:
+        """Within the bounds, and with the columns that were kept aside."""
+        values = self._within_bounds(values)
+        return self.aside.put_back(values) if self.aside else values
 
     def _within_bounds(self, values: np.ndarray) -> np.ndarray:
         return values if self.bounds == (None, None) else np.clip(values, *self.bounds)
@@ -137,7 +150,7 @@ class GaussianDiffusionProcess:
     def mean_as_written(self, mean: Tensor) -> np.ndarray:
         """Means of x_0 in the data's units, without what blurring adds."""
         means = rounded(self.to_data(mean) - self.width / 2, self.deviation.numpy())
-        return self._within_bounds(means)
+        return self._as_in_file(means)
 
     # --- Forwards
 
@@ -291,6 +304,8 @@ class GaussianDiffusionProcess:
         value and the variance of its noise, infinite where nothing is known.
         Raises UserError for a value that is too far away for float32.
         """
+        if self.aside and known.shape[-1] == len(self.mean) + len(self.aside.columns):
+            known = self._without_aside(known.cpu().numpy(), noise)
         unknown = known.isnan().cpu()
         # in float64, since data may vary little around a large mean
         value = (known.cpu().double() + self.width / 2 - self.mean) / self.deviation
@@ -306,6 +321,18 @@ class GaussianDiffusionProcess:
         share = share.masked_fill(share < LEAST_NOISE, 0).clamp(max=1 / LEAST_NOISE)
         variance = share.expand_as(value).masked_fill(unknown, math.inf)
         return torch.stack([value, variance], dim=-1).float().to(self.alpha.device)
+
+    def _without_aside(self, known: np.ndarray, noise: float) -> Tensor:
+        """known (..., D + k) without the columns kept aside. Raises UserError for other values."""
+        lines = known.reshape(-1, known.shape[-1])
+        if not noise and (other := self.aside.first_other(lines)):
+            row, k = other
+            column = self.aside.columns[k]
+            raise UserError(
+                f"{f'pattern {row + 1}, ' if len(lines) > 1 else ''}number {column + 1}:"
+                f" {lines[row, column]:g}, but it is {self.aside.values[k]:g} in all training data"
+            )
+        return torch.from_numpy(self.aside.taken_off(known))
 
     def evidence_of_x_0(self, x_0: Tensor) -> Tensor:
         """Evidence that says all of x_0. x_0: (..., D) standardised."""
