@@ -68,7 +68,10 @@ class TrainingConfig:
     """How the network is trained, and what is measured on the way."""
 
     epochs: int | None = setting(
-        None, "passes over train.txt; default: enough for about 10,000 steps", least=1
+        None,
+        "passes over train.txt; default: as many as val asks for, at most about 20,000 steps, more for"
+        " large files",
+        least=1,
     )
     loss: str = setting(
         "bound",
@@ -76,10 +79,11 @@ class TrainingConfig:
         choices=("bound", "simple"),
     )
     lr: float = setting(1e-3, "peak learning rate of AdamW", above=0, most=10)
-    lr_schedule: str = setting(
-        "cosine",
-        "after the warm-up: cosine (falls to 0) or constant",
-        choices=("cosine", "constant"),
+    lr_schedule: str | None = setting(
+        None,
+        "after the warm-up: cosine (falls to 0), constant, or adaptive (constant until val stops"
+        " improving, then from the best weights to 0); default: cosine if epochs is given, else adaptive",
+        choices=("cosine", "constant", "adaptive"),
     )
     warmup_steps: int = setting(100, "steps over which the learning rate rises from 0", least=0)
     weight_decay: float = setting(0.0, "decoupled weight decay of AdamW", least=0, most=10)
@@ -99,7 +103,9 @@ class TrainingConfig:
     )
     seed: int = setting(0, "seed of everything random", least=0, most=2**63 - 1)
     validate_every_n_epochs: int | None = setting(
-        None, "epochs between validations; default: about 20 validations in a run", least=1
+        None,
+        "epochs between validations; default: about 20 in a run, dense at first if it is adaptive",
+        least=1,
     )
     save_every_n_epochs: int | None = setting(
         None, "epochs between checkpoints; default: one at each validation", least=1
@@ -175,7 +181,7 @@ def _range_error(name: str, value, metadata) -> str | None:
     """What is wrong with a value of the right type, or None."""
     choices, least, above, most = (metadata[k] for k in ("choices", "least", "above", "most"))
     most = MOST if most is None else most
-    if choices and value not in choices:
+    if choices and value is not None and value not in choices:
         near = suggestion(value, choices)
         return f"{name}: expected {' or '.join(choices)}, found '{shorten(value)}'{near}"
     for number in value if isinstance(value, list) else [value]:

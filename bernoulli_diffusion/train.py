@@ -76,7 +76,7 @@ def parse_arguments():
         const="",
         metavar="RESULTS_DIR",
         help="go on with a run that was stopped, in its results folder (default: the newest that is "
-        "not finished); --set training.epochs=N asks for more",
+        "not finished); --set training.epochs=N asks for more of a run that has epochs",
     )
     parser.add_argument(
         "--from",
@@ -193,6 +193,8 @@ def _train(arguments, group) -> None:
             again.insert(again.index("--resume") + 1, arguments.resume)
         if trainer.is_finished:
             more = [word for text in console.more(trainer) for word in ("--set", text)]
+            if not more:  # its learning rate has come to zero, and val says that it is enough
+                again = [*called_as(), arguments.run_dir, "--from", str(trainer.results_dir)]
             inform(f"{trainer.results_dir}: already finished; to go on: {shlex.join(again + more)}")
             show(trainer.results_dir)
             return

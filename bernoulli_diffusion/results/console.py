@@ -62,11 +62,15 @@ def start(trainer: Trainer) -> str:
                 if (begun := trainer.results.started_from)
                 else []
             ),
-            f"plan       {config.training.epochs:,} epochs of {steps:,} steps of"
+            f"plan       {_at_most(trainer)}{config.training.epochs:,} epochs of {steps:,} steps of"
             f" {config.data.batch_size:,} {kind.SAMPLES}",
             f"baselines  {_baselines(trainer.results)}",
         ]
     )
+
+
+def _at_most(trainer: Trainer) -> str:
+    return "at most " if trainer.training.lr_schedule == "adaptive" else ""
 
 
 def end(trainer: Trainer) -> str:
@@ -89,11 +93,13 @@ def end(trainer: Trainer) -> str:
 
 
 def more(trainer: Trainer) -> list[str]:
-    """The --set assignments with which a finished run goes on."""
+    """The --set assignments with which a finished run goes on; none for one that followed val to its end."""
     training, plan = trainer.training, trainer.loop.plan
     patience, minutes = training.patience, training.max_minutes
     wanted = []
     if trainer.step >= trainer.total_steps:
+        if training.lr_schedule == "adaptive":
+            return []
         wanted.append(f"training.epochs={2 * training.epochs}")
     if patience and plan.validations_without_progress >= patience:
         wanted.append(f"training.patience={plan.validations_without_progress + patience}")
@@ -119,14 +125,14 @@ def _compared(results: Results) -> str:
 
 def check(trainer: Trainer) -> str:
     """Sizes, and an estimate of time and memory from a few steps of this trainer (not used again)."""
-    config = trainer.config
     step = _seconds_per_step(trainer)
-    validations = 1 + config.training.epochs // config.training.validate_every_n_epochs
+    validations = trainer.loop.plan.count_validations()
     validation = _seconds_per_validation(trainer)
     return "\n".join(
         [
             start(trainer),
-            f"time       about {_duration(step * trainer.total_steps)} for {trainer.total_steps:,} steps"
+            f"time       {_at_most(trainer) or 'about '}{_duration(step * trainer.total_steps)} for"
+            f" {trainer.total_steps:,} steps"
             f" ({1000 * step:.1f} ms each) and {_duration(validation * validations)} for"
             f" {validations:,} validations",
             f"memory     {_peak_memory()}"

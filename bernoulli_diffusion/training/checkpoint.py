@@ -61,6 +61,8 @@ KEYS = {
     "epoch_losses": list,  # of the steps of the epoch that is under way
     "best_bound": float,
     "validations_without_progress": int,
+    "recipe": dict,  # of training that follows val: the numbers that it remembers ...
+    "best": dict,  # ... and the weights it goes back to
     "seconds": float,
     "results": str,  # results.json as of this checkpoint
 }
@@ -212,6 +214,8 @@ def _find_problem(checkpoint, size: int) -> str | None:
             f" {ENSEMBLE_VERSION}"
         )
     checkpoint.setdefault("process_state", {})  # older ones are of bits
+    checkpoint.setdefault("recipe", {})  # and follow a plan
+    checkpoint.setdefault("best", {})
     checkpoint.setdefault("columns", {})  # and of no table
     for key, kind in KEYS.items():
         if key not in checkpoint:

@@ -1,4 +1,6 @@
-"""The training loop: steps, learning rate, averaging, clipping, when to stop. It writes no files.
+"""The training loop: steps, averaging, clipping, looks and validations in turn. It writes no files.
+
+What is done at which step is for plan.py to say.
 
 fit trains on data in memory; trainer.py keeps a results folder round the same loop.
 """
@@ -12,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from ..config import Config, TrainingConfig
+from ..config import Config
 from ..diffusion import Diffusion
 from ..kinds import Batches, Samples, kind_of
 from ..noise import derive_seed, seed_torch
@@ -20,10 +22,13 @@ from ..system.errors import RunError
 from .distributed import ALONE, Processes
 from .network import Source, live_source, new_diffusion
 from .optimizer import AdamW
+from .plan import Plan, Recipe
 from .run_folder import fill_defaults
+from .shares import Draws, mean_and_error
 from .validator import Validator
 
-ORDER, STEP = 12, 13  # streams of random numbers, of the run's seed; others in network, validator
+ORDER, STEP, LOOK = 12, 13, 16  # streams of random numbers, of the run's seed; more in network, ...
+LOOK_DRAWS = 4096  # (string, time) pairs behind each of a recipe's looks
 FLUSH_EVERY = 100  # steps between looks at the losses: a look waits for the device
 
 
@@ -32,69 +37,12 @@ class Diverged(RunError):
 
 
 @dataclass
-class Plan:
-    """What is done at a step: a function of the step, the time spent and the validations so far.
+class Best:
+    """The weights that were best at a look, and what each draw then said of them."""
 
-    What it remembers of these is its state, which goes into every checkpoint: a resumed run does what
-    the stopped one would have done. Another recipe of training is another Plan.
-    """
-
-    training: TrainingConfig
-    steps_per_epoch: int
-    best_bound: float = math.inf  # bits
-    validations_without_progress: int = 0
-    is_warm: bool = False  # begun with trained weights, which compete from step 0 on
-
-    @property
-    def total_steps(self) -> int:
-        return self.training.epochs * self.steps_per_epoch
-
-    def learning_rate(self, step: int) -> float:
-        """At a step (from 0): linear warm-up, then constant or cosine to zero at the last step."""
-        warmup = min(1.0, (step + 1) / max(1, self.training.warmup_steps))
-        decay = 1.0
-        if self.training.lr_schedule == "cosine":
-            decay = (1 + math.cos(math.pi * step / self.total_steps)) / 2
-        return self.training.lr * warmup * decay
-
-    def is_validation_due(self, step: int) -> bool:
-        return step % (self.training.validate_every_n_epochs * self.steps_per_epoch) == 0
-
-    def note(self, step: int, bound: float) -> bool:
-        """Take note of a validation: whether its weights are the best so far.
-
-        Untrained ones, at step 0, do not compete.
-        """
-        competes = step > 0 or self.is_warm
-        is_best = competes and bound < self.best_bound
-        if is_best:
-            self.best_bound, self.validations_without_progress = bound, 0
-        elif competes:
-            self.validations_without_progress += 1
-        return is_best
-
-    def reason_to_stop(self, step: int, seconds: float) -> str | None:
-        """Why training is over after so many steps and seconds, if it is."""
-        patience, minutes = self.training.patience, self.training.max_minutes
-        if step >= self.total_steps:
-            return "finished"
-        if patience and self.validations_without_progress >= patience:
-            return f"finished: no better bound in {patience} validations (training.patience)"
-        if minutes and seconds >= 60 * minutes:
-            return f"finished: {minutes:g} minutes are over (training.max_minutes)"
-        return None
-
-    def state(self) -> dict:
-        """The keys of a checkpoint that are the plan's."""
-        return {
-            "best_bound": self.best_bound,
-            "validations_without_progress": self.validations_without_progress,
-        }
-
-    def load(self, saved: dict) -> None:
-        """Take over the state from a checkpoint, saved."""
-        for key in self.state():
-            setattr(self, key, saved[key])
+    weights: dict[str, torch.Tensor]
+    averaged_weights: dict[str, torch.Tensor]
+    bits: torch.Tensor  # (N,) of shares.Draws
 
 
 class Loop:
@@ -120,9 +68,12 @@ class Loop:
             lr=self.training.lr,
             weight_decay=self.training.weight_decay,
         )
-        self.plan = Plan(self.training, batches.steps_per_epoch)
+        is_adaptive = self.training.lr_schedule == "adaptive"
+        self.plan = (Recipe if is_adaptive else Plan)(self.training, batches.steps_per_epoch)
+        self.best: Best | None = None  # of a recipe, which goes back to it
         self.step = 0  # steps done
         self.validated_at: int | None = None  # the step of the last validation
+        self.looked_at: int | None = None  # and of a recipe's last look
         self.losses: list[float] = []  # bits, one an epoch: the mean over its steps
         self.epoch_losses: list[float] = []  # of the steps of the epoch that is under way
         self.last_loss: float | None = None  # bits, of the last step that was looked at
@@ -133,15 +84,26 @@ class Loop:
         validate: Callable[[], object],
         seconds: Callable[[], float],
         before_step: Callable[[], object] = lambda: None,
+        look: Callable[[], torch.Tensor] | None = None,
+        keep_best: Callable[[], object] = lambda: None,
     ) -> str:
         """Steps and validations in turn, until the plan says that it is enough. Returns why.
 
         validate: measures the averaged weights and calls note. seconds: time spent, asked after every
-        step. Either, and before_step, may raise to end the run. Raises Diverged.
+        step. look: for a recipe; the bits of the averaged weights on the same draws each time, (N,);
+        keep_best is called when they are the best. All of these may raise to end the run. In the end
+        a recipe's averaged weights are the best ones. Raises Diverged.
         """
         while True:
             now = seconds()
             reason = self.plan.reason_to_stop(self.step, now)
+            if isinstance(self.plan, Recipe) and (self.plan.is_look_due(self.step, now) or reason):
+                self.look_at_losses()
+                if self.looked_at != self.step and self._note_look(look(), now):
+                    keep_best()
+                reason = reason or self.plan.reason_to_stop(self.step, now)
+                if reason:
+                    self.averaged.reverse_model.load_state_dict(self.best.averaged_weights)
             if self.plan.is_validation_due(self.step) or reason:
                 if self.validated_at != self.step:
                     self.look_at_losses()
@@ -158,6 +120,25 @@ class Loop:
         """Tell the plan the bound, in bits, that the averaged weights were judged by: are they best?"""
         self.validated_at = self.step
         return self.plan.note(self.step, bound)
+
+    def _note_look(self, bits: torch.Tensor, now: float) -> bool:
+        """Tell the recipe what a look saw, and do as it says. Returns whether it saw the best weights."""
+        self.looked_at = self.step
+        error = mean_and_error(bits - self.best.bits)[1] if self.best else 0.0
+        bound = bits.double().mean().item()
+        if not math.isfinite(bound):
+            raise Diverged(
+                f"step {self.step}: the bound is {bound}: the network's output is not finite; try a"
+                " smaller training.lr"
+            )
+        is_best, goes_back = self.plan.note_look(self.step, bound, error, now)
+        models = self.diffusion.reverse_model, self.averaged.reverse_model
+        if is_best:
+            self.best = Best(*(copy.deepcopy(dict(m.state_dict())) for m in models), bits)
+        if goes_back:
+            models[0].load_state_dict(self.best.weights)
+            models[1].load_state_dict(self.best.averaged_weights)
+        return is_best
 
     def train_step(self) -> None:
         """One gradient step. All its random numbers are a function of (seed, step)."""
@@ -218,6 +199,7 @@ class Loop:
             "step": self.step,
             "epoch_losses": self.epoch_losses,
             **self.plan.state(),
+            "best": vars(self.best) if self.best else {},
         }
 
     def load(self, saved: dict) -> None:
@@ -225,8 +207,21 @@ class Loop:
         self.optimizer.load_state(saved["optimizer"]["state"])  # its settings are the config's
         self.step, self.epoch_losses = saved["step"], list(saved["epoch_losses"])
         self.plan.load(saved)
+        self.best = Best(**saved["best"]) if saved["best"] else None
         if self.step:
             self.optimizer.lr = self.plan.learning_rate(self.step - 1)  # of the last step
+
+
+def new_look(loop: Loop, judged_by: Samples) -> Callable[[], torch.Tensor]:
+    """A recipe's looks: the bits of loop's averaged weights on draws of these samples, (N,)."""
+    seed = derive_seed(loop.training.seed, LOOK)
+    process, device = loop.diffusion.process, loop.device
+    draws = Draws(process, judged_by, seed, device, LOOK_DRAWS)
+
+    def look() -> torch.Tensor:
+        return draws.bits(draws.logits(loop.averaged)).cpu()
+
+    return look
 
 
 def new_batches(train: Samples, config: Config, device, processes: Processes = ALONE) -> Batches:
@@ -265,11 +260,13 @@ def fit(
         best = {}
 
         def validate() -> None:
-            if validator and loop.note(validator.bounds(loop.averaged)["val"].bits):
+            if isinstance(loop.plan, Recipe):
+                loop.note(math.nan)  # the looks have said all there is to say
+            elif validator and loop.note(validator.bounds(loop.averaged)["val"].bits):
                 best.update(copy.deepcopy(loop.averaged.reverse_model.state_dict()))
 
-        start = time.monotonic()
-        loop.run(validate, lambda: time.monotonic() - start)
+        start, look = time.monotonic(), new_look(loop, val if val is not None else train)
+        loop.run(validate, lambda: time.monotonic() - start, look=look)
     if best:
         loop.averaged.reverse_model.load_state_dict(best)
     return loop.averaged

@@ -36,10 +36,13 @@ class Plan:
     steps_per_epoch: int
     best_bound: float = math.inf  # bits
     validations_without_progress: int = 0
+    is_warm: bool = False  # begun with trained weights, which compete from step 0 on
 
     @property
     def total_steps(self) -> int:
         return self.training.epochs * self.steps_per_epoch
+
+    is_end_known = True
 
     def learning_rate(self, step: int) -> float:
         """At a step (from 0): linear warm-up, then constant or cosine to zero at the last step."""
@@ -66,10 +69,11 @@ class Plan:
 
         Untrained ones, at step 0, do not compete.
         """
-        is_best = step > 0 and bound < self.best_bound
+        competes = step > 0 or self.is_warm
+        is_best = competes and bound < self.best_bound
         if is_best:
             self.best_bound, self.validations_without_progress = bound, 0
-        elif step:
+        elif competes:
             self.validations_without_progress += 1
         return is_best
 
@@ -89,11 +93,12 @@ class Plan:
         return {
             "best_bound": self.best_bound,
             "validations_without_progress": self.validations_without_progress,
+            "recipe": {},
         }
 
     def load(self, saved: dict) -> None:
         """Take over the state from a checkpoint, saved."""
-        for key in self.state():
+        for key in ("best_bound", "validations_without_progress"):
             setattr(self, key, saved[key])
 
 
@@ -119,6 +124,10 @@ class Recipe(Plan):
         if self.anneal_from:
             return self.anneal_from + self.anneal_steps
         return self.training.epochs * self.steps_per_epoch
+
+    @property
+    def is_end_known(self) -> bool:
+        return self.anneal_from > 0
 
     def learning_rate(self, step: int) -> float:
         """At a step (from 0): linear warm-up, constant, then linear to zero."""
@@ -169,11 +178,11 @@ class Recipe(Plan):
             wanted = max(LEAST_ANNEALING, math.ceil(ANNEAL_SHARE * self.best_step))
             self.anneal_steps = min(most, wanted)
         if self.anneal_from:
-            self.next_look = step + max(1, self.anneal_steps // ANNEAL_LOOKS)
+            later, end = step + max(1, self.anneal_steps // ANNEAL_LOOKS), self.total_steps
         else:
-            self.next_look = max(FIRST_LOOK, math.ceil(LOOK_SPACING * step))
-            if step < self._last_constant_step():
-                self.next_look = min(self.next_look, self._last_constant_step())
+            later = max(FIRST_LOOK, math.ceil(LOOK_SPACING * step))
+            end = self._last_constant_step()
+        self.next_look = min(later, end) if step < end else later
         return is_best, turns
 
     def _is_enough(self, step: int, is_worse: bool, seconds: float) -> bool:
@@ -207,7 +216,6 @@ class Recipe(Plan):
         return super().state() | {"recipe": recipe}
 
     def load(self, saved: dict) -> None:
-        for key in Plan.state(self):
-            setattr(self, key, saved[key])
+        super().load(saved)
         for name in RECIPE_NUMBERS:
             setattr(self, name, saved["recipe"][name])

@@ -16,6 +16,7 @@ from ..system.files import lock
 from . import checkpoint
 from .distributed import ALONE, Processes
 from .network import FILE_NAME, live_source
+from .plan import RECIPE_NUMBERS, Recipe
 from .run_folder import RunFolder, file_sha256, read_run_folder
 from .trainer import Trainer
 
@@ -133,11 +134,37 @@ def _find_problem(saved: dict, trainer: Trainer) -> str | None:
         return "step, epoch and epoch_losses do not fit each other"
     if not _is_optimizer_state(saved["optimizer"].get("state"), trainer):
         return "optimizer does not fit the network"
+    if isinstance(trainer.loop.plan, Recipe) and not _is_recipe(saved):
+        return "recipe and best are not those of such a run"
     try:
         sound = _is_history(record.from_text(saved["results"]), epoch, trainer)
     except ValueError:
         sound = False
     return None if sound else "results are not those of such a run"
+
+
+def _is_recipe(saved: dict) -> bool:
+    """Whether a checkpoint says how far the recipe is, and what it goes back to."""
+    recipe, best = saved["recipe"], saved["best"]
+    if recipe.keys() != set(RECIPE_NUMBERS) or any(type(n) is not int for n in recipe.values()):
+        return False
+    if any(abs(n) > 2**62 for n in recipe.values()) or recipe["anneal_steps"] < 0:
+        return False
+    if bool(recipe["anneal_from"]) != bool(recipe["anneal_steps"]):
+        return False
+    if not best:
+        return saved["step"] == 0
+    if best.keys() != {"weights", "averaged_weights", "bits"}:
+        return False
+    if checkpoint.tensors_problem({"bits": best["bits"]}) or best["bits"].dim() != 1:
+        return False
+    return all(
+        type(best[key]) is dict
+        and best[key].keys() == saved[key].keys()
+        and checkpoint.tensors_problem(best[key]) is None
+        and all(best[key][name].shape == w.shape for name, w in saved[key].items())
+        for key in ("weights", "averaged_weights")
+    )
 
 
 def _is_optimizer_state(state, trainer: Trainer) -> bool:
@@ -165,7 +192,7 @@ def _is_history(results: Results, epoch: int, trainer: Trainer) -> bool:
         and names <= {measure.name for measure in fresh.measures}
         and len(results.losses) == epoch
         and record.is_finite(results)
-        and (results.best_epoch is None or results.best_epoch in results.validated_epochs)
+        and (results.best_epoch is None or 0 <= results.best_epoch <= epoch + 1)
         and all(_are_examples(strings, trainer) for strings in results.examples_per_epoch)
     )
 

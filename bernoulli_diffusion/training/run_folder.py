@@ -24,7 +24,9 @@ DATA_LIKE = re.compile(
 TRAIN_LIKE = re.compile(r"(^|[._-])train(ing)?([._-]|$)", re.IGNORECASE)
 VAL_LIKE = re.compile(r"(^|[._-])(val|valid|validation|dev)([._-]|$)", re.IGNORECASE)
 
-TARGET_STEPS = 10_000
+# Of a run without training.epochs, which may end earlier: enough on two cores for some five minutes.
+TARGET_EPOCHS, LEAST_EPOCHS = 60, 3
+LEAST_STEPS, MOST_STEPS = 20_000, 60_000
 TARGET_VALIDATIONS = 20
 MOST_TIMES = 10_000  # drawn for each sample at each step
 
@@ -196,8 +198,13 @@ def fill_defaults(config: Config, num_lines: int) -> None:
     """Replace the settings that depend on the size of the data by numbers."""
     training = config.training
     steps_per_epoch = -(-num_lines // config.data.batch_size)
+    if training.lr_schedule is None:
+        training.lr_schedule = "cosine" if training.epochs else "adaptive"
     if training.epochs is None:
-        training.epochs = max(1, round(TARGET_STEPS / steps_per_epoch))
+        steps = min(max(LEAST_STEPS, TARGET_EPOCHS * steps_per_epoch), MOST_STEPS)
+        training.epochs = max(LEAST_EPOCHS, round(steps / steps_per_epoch))
+    if training.lr_schedule == "adaptive":
+        return  # validations and checkpoints follow the looks at val
     if training.validate_every_n_epochs is None:
         training.validate_every_n_epochs = max(1, training.epochs // TARGET_VALIDATIONS)
     if training.save_every_n_epochs is None:

@@ -28,8 +28,9 @@ from ..system.files import lock, remove_stray_temporaries, write_atomically
 from ..system.interrupt import Interrupt, Interrupted
 from . import checkpoint, trust
 from .distributed import ALONE, Processes, check_batch_size
-from .loop import FLUSH_EVERY, Diverged, Loop, new_batches
+from .loop import FLUSH_EVERY, Diverged, Loop, new_batches, new_look
 from .network import new_diffusion
+from .plan import Recipe
 from .run_folder import RunFolder, file_sha256
 from .validator import Validator
 
@@ -270,7 +271,26 @@ class Trainer:
                 self.save()
             agreed = agree()  # what has been measured by now is known after the step
 
-        return self.loop.run(lambda: self.validate(interrupt), seconds, before_step)
+        return self.loop.run(
+            lambda: self.validate(interrupt),
+            seconds,
+            before_step,
+            self._new_look(),
+            self._save_best,
+        )
+
+    def _new_look(self) -> Callable[[], torch.Tensor] | None:
+        """A recipe's looks, by the first process; all know what it saw."""
+        if not isinstance(self.loop.plan, Recipe):
+            return None
+        look = new_look(self.loop, self.folder.val or self.folder.train)
+
+        @all_threads()
+        def look_together() -> torch.Tensor:
+            self.processes.share_buffers(self.averaged.reverse_model)
+            return self.processes.from_first(look)
+
+        return look_together
 
     @property
     def is_finished(self) -> bool:
@@ -281,8 +301,7 @@ class Trainer:
 
     def _is_save_due(self) -> bool:
         minutes = self.training.save_every_minutes
-        every = self.training.save_every_n_epochs * self.loop.batches.steps_per_epoch
-        return (self.step > 0 and self.step % every == 0) or (
+        return self.loop.plan.is_save_due(self.step) or (
             minutes is not None and self.now - self._last_saved >= 60 * minutes
         )
 
@@ -347,10 +366,13 @@ class Trainer:
     def _keep_best(self, bound: float) -> None:
         """Keep the weights with the best bound in model_best.pt."""
         if self.loop.note(bound):
-            self.results.best_epoch = self.epochs_done
-            if self.processes.is_first:
-                path = self.results_dir / "checkpoints" / "model_best.pt"
-                checkpoint.save(path, self.state())
+            self._save_best()
+
+    def _save_best(self) -> None:
+        self.results.best_epoch = self.epochs_done
+        if self.processes.is_first:
+            path = self.results_dir / "checkpoints" / "model_best.pt"
+            checkpoint.save(path, self.state() | {"best": {}})  # they are the best themselves
 
     def _last_validation(self) -> str:
         """The latest bound and shares, for the progress bar and the log."""
@@ -371,7 +393,7 @@ class Trainer:
             initial=self.step,
             disable=True if self.quiet else None,
             unit="step",
-            desc=f"epoch {self.epoch}/{self.training.epochs}",
+            desc=self._epoch_of_all(),
             dynamic_ncols=True,
         )
 
@@ -379,17 +401,20 @@ class Trainer:
         """On the bar: steps, and the latest loss and validation."""
         self.bar.update(self.step - self.bar.n)
         if self.loop.last_loss is not None:
-            epoch = f"epoch {self.epoch}/{self.training.epochs}"
-            self.bar.set_description_str(epoch, refresh=False)
+            self.bar.total = self.total_steps  # which a recipe may lower
+            self.bar.set_description_str(self._epoch_of_all(), refresh=False)
             loss = f"loss {self.loop.last_loss:.3f} bits"
             self.bar.set_postfix_str(loss + self._last_validation())
 
     def _report(self) -> None:
         if self.bar.disable and not self.quiet:
             left = self.seconds() * (self.total_steps / max(1, self.step) - 1)
-            time_left = f", about {left:.0f} s left" if 0 < self.step < self.total_steps else ""
-            line = f"epoch {self.epoch}/{self.training.epochs}{self._last_validation()}{time_left}"
-            self._print(line)
+            is_known = 0 < self.step < self.total_steps and self.loop.plan.is_end_known
+            time_left = f", about {left:.0f} s left" if is_known else ""
+            self._print(f"{self._epoch_of_all()}{self._last_validation()}{time_left}")
+
+    def _epoch_of_all(self) -> str:
+        return f"epoch {self.epoch}/{-(-self.total_steps // self.loop.batches.steps_per_epoch)}"
 
     def warn(self, message: str) -> None:
         if self.processes.is_first:

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from bernoulli_diffusion.bits.data import BitStrings
+from bernoulli_diffusion.bits.measures import independent_bits
 from bernoulli_diffusion.config import Config, DataConfig, ModelConfig, TrainingConfig
-from bernoulli_diffusion.likelihood import exact_law
+from bernoulli_diffusion.likelihood import estimate_bound, exact_law
 from bernoulli_diffusion.numbers.data import RealVectors
 from bernoulli_diffusion.sampling import sample
 from bernoulli_diffusion.training.loop import Plan, fit
@@ -104,6 +105,17 @@ def test_with_val_the_best_weights_are_taken():
     assert equal(best.reverse_model, short.reverse_model)
     stopped = fit(train, config_of(epochs=10**6, patience=2, **how), val)
     assert equal(stopped.reverse_model, short.reverse_model)
+
+
+def test_without_epochs_val_decides_and_the_best_weights_are_taken():
+    """Independent bits: there is nothing to learn, and the network that looked at the data knows it."""
+    bits = np.random.default_rng(0).random((300, 12)) < 0.3
+    train, val = (BitStrings.from_bits(x.astype(np.uint8)) for x in (bits[:60], bits[60:]))
+    config = config_of(epochs=None, lr=0.003, ema_decay=0.9)
+    config.model.T = 20
+    diffusion = fit(train, config, val)
+    bound = estimate_bound(diffusion, val, 4000, seed=1)
+    assert bound.bits < independent_bits(train, val) + 3 * bound.standard_error
 
 
 def test_real_numbers():

@@ -1,0 +1,136 @@
+"""Training that follows val, with a results folder: best weights, stops, and going on after them."""
+
+import copy
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from bernoulli_diffusion.bits.measures import independent_bits
+from bernoulli_diffusion.system.errors import UserError
+from bernoulli_diffusion.system.interrupt import Interrupted
+from bernoulli_diffusion.training import checkpoint
+from bernoulli_diffusion.training.loop import Loop
+from bernoulli_diffusion.training.resume import resume
+from bernoulli_diffusion.training.run_folder import read_run_folder
+from bernoulli_diffusion.training.trainer import Trainer
+
+CPU = torch.device("cpu")
+CONFIG = """\
+model: {T: 20, reverse_model: {width: 16, num_blocks: 1}}
+training: {lr: 0.02, warmup_steps: 5, num_val_samples: 4, num_val_steps: 2, num_bound_draws: 64}
+data: {batch_size: 32}
+"""
+
+
+@pytest.fixture(autouse=True)
+def no_pictures(monkeypatch):
+    """Pictures take longer than these trainings."""
+    for name in ("draw_progress", "draw_reverse_process", "write_report"):
+        monkeypatch.setattr(Trainer, name, lambda *_: None)
+
+
+def write_lines(path: Path, bits: np.ndarray) -> None:
+    path.write_text("".join("".join(map(str, row)) + "\n" for row in bits.astype(int)))
+
+
+def make_run(path: Path, n: int, n_val: int, L: int, *, tied: bool, seed: int = 0) -> Path:
+    """Rare and frequent bits; tied: the second half mostly repeats the first."""
+    path.mkdir()
+    rng = np.random.default_rng(seed)
+    bits = rng.random((n + n_val, L)) < np.linspace(0.05, 0.8, L)
+    if tied:
+        half = L // 2
+        bits[:, half : 2 * half] = bits[:, :half] ^ (rng.random((n + n_val, half)) < 0.1)
+    write_lines(path / "train.txt", bits[:n])
+    write_lines(path / "val.txt", bits[n:])
+    (path / "config.yaml").write_text(CONFIG)
+    return path
+
+
+def trained(path: Path, *overrides: str) -> Trainer:
+    trainer = Trainer(read_run_folder(path, list(overrides)), CPU, quiet=True)
+    trainer.train()
+    return trainer
+
+
+def test_the_recommended_weights_are_those_that_are_measured(tmp_path):
+    """Overfitted: the last weights are not the best, but the run's figures are of the best ones."""
+    trainer = trained(make_run(tmp_path / "run", 40, 200, 12, tied=True))
+    plan = trainer.loop.plan
+    assert plan.best_step < plan.anneal_from < trainer.step
+    saved = checkpoint.load(trainer.results_dir / "checkpoints" / "model_best.pt")
+    for name, averaged in trainer.averaged.reverse_model.state_dict().items():
+        assert averaged.equal(saved["averaged_weights"][name])
+    assert trainer.results.best_epoch == saved["step"] / 2  # two steps an epoch
+    gain = independent_bits(trainer.folder.train, trainer.folder.val) - plan.best_bound
+    assert gain > 1  # bits
+
+
+SIZES = [(20, 8, True), (20, 60, False), (200, 30, False), (60, 400, False), (3000, 16, False)]
+
+
+@pytest.mark.parametrize(("n", "L", "tied"), SIZES)
+def test_never_worse_than_independent_bits(tmp_path, n, L, tied):
+    """Few lines of many bits, and bits with nothing to learn between them."""
+    path = make_run(tmp_path / "run", n, 300, L, tied=tied)
+    trainer = trained(path, "training.epochs=400", "training.lr_schedule=adaptive")
+    final = trainer.results.final_bound["val"]
+    independent = independent_bits(trainer.folder.train, trainer.folder.val)
+    assert final.bits < independent + 3 * final.standard_error
+
+
+@pytest.mark.parametrize("stop_at", [1, 120, 340])
+def test_a_resumed_run_becomes_what_it_would_have_become(tmp_path, monkeypatch, stop_at):
+    """Stopped before the first validation, at the constant rate, and while the rate falls."""
+    path = make_run(tmp_path / "run", 64, 50, 8, tied=True)
+    how = ("training.epochs=200", "training.lr_schedule=adaptive")
+    whole = trained(path, *how)
+    assert 120 < whole.loop.plan.anneal_from < 340 < whole.step
+    train_step = Loop.train_step
+
+    def stop(loop: Loop) -> None:
+        if loop.step == stop_at:
+            raise Interrupted(15)
+        train_step(loop)
+
+    monkeypatch.setattr(Loop, "train_step", stop)
+    half = Trainer(read_run_folder(path, list(how)), CPU, quiet=True)
+    with pytest.raises(Interrupted):
+        half.train()
+    monkeypatch.setattr(Loop, "train_step", train_step)
+    rest = resume(path, half.results_dir, [], CPU, quiet=True, trust_code=False, command="")
+    assert rest.step == stop_at
+    rest.train()
+    for trainer in (whole, rest):
+        trainer.results.seconds, trainer.results.samples_per_second = [], None
+    assert rest.results == whole.results
+    assert rest.loop.plan == whole.loop.plan
+    for key in ("weights", "averaged_weights"):
+        expected, found = whole.loop.state()[key], rest.loop.state()[key]
+        assert all(expected[name].equal(found[name]) for name in expected)
+
+
+def test_a_checkpoint_whose_recipe_was_tampered_with_is_refused(tmp_path):
+    path = make_run(tmp_path / "run", 64, 50, 8, tied=True)
+    trainer = trained(path, "training.epochs=60", "training.lr_schedule=adaptive")
+    file = checkpoint.by_age(trainer.results_dir / "checkpoints")[-1]
+    sound = checkpoint.load(file)
+
+    def resumed(**changes) -> None:
+        checkpoint.save(file, copy.deepcopy(sound) | changes)
+        resume(path, trainer.results_dir, [], CPU, quiet=True, trust_code=False, command="")
+
+    resumed()
+    recipe, best = sound["recipe"], sound["best"]
+    for changes in (
+        {"recipe": {}},
+        {"recipe": recipe | {"anneal_steps": 0}},
+        {"recipe": recipe | {"next_look": 1.5}},
+        {"best": {}},
+        {"best": best | {"weights": {"frequency": torch.zeros(3)}}},
+        {"best": best | {"bits": "many"}},
+    ):
+        with pytest.raises(UserError, match="recipe and best are not those of such a run"):
+            resumed(**changes)
