@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import silu
 
 MOST_PAIRED = 1024  # bits: the pairwise weights of longer strings would outnumber the MLP's by far
+PARTNERS = 8  # for each bit on average, at most
 
 
 class ReverseModel(nn.Module):
@@ -55,7 +56,8 @@ class ReverseModel(nn.Module):
         """Look at training strings: how often is each bit 1, and which pairs go together?
 
         x_0: (n, L) float 0/1. A pair counts if its correlation is larger than the largest that chance
-        is likely to produce among all pairs of independent bits, sqrt(2 log(number of pairs) / n).
+        is likely to produce among all pairs of independent bits, sqrt(2 log(number of pairs) / n), and
+        only the strongest pairs, PARTNERS for each bit on average: the MLP is better at many weak ties.
         """
         n, L = x_0.shape
         self.frequency.copy_((x_0.sum(dim=0) + 1) / (n + 2))
@@ -65,7 +67,8 @@ class ReverseModel(nn.Module):
             z = (x_0 - self.frequency) / self.spread()
             correlation = (z.T @ z / n).fill_diagonal_(0)  # (L, L)
             by_chance = math.sqrt(2 * math.log(max(2, L * (L - 1) / 2)) / n)
-            self.is_pair.copy_(correlation.abs() > by_chance)
+            weakest = correlation.abs().flatten().topk(min(PARTNERS * L, L * L)).values[-1]
+            self.is_pair.copy_(correlation.abs() >= weakest.clamp_min(by_chance))
 
     def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
         """What the other bits of x_t say about each bit of x_0.

@@ -63,6 +63,20 @@ def test_pairs_that_go_together_are_found_and_the_others_are_not():
     assert found == {(0, 1), (1, 0), (2, 3), (3, 2)}
 
 
+def test_of_many_ties_the_strongest_are_taken():
+    """All bits go with bit 0, each a little less than the one before it."""
+    generator = torch.Generator().manual_seed(1)
+    first = torch.rand(5000, 40, generator=generator) < 0.5
+    noise = torch.rand(5000, 40, generator=generator)
+    x_0 = torch.where(noise < torch.linspace(0.9, 0.1, 40), first[:, :1], first).float()
+    model = ReverseModel(40, T)
+    model.prepare(x_0)
+    count = int(model.is_pair.sum())
+    assert 40 * 8 - 1 <= count <= 40 * 8 + 1
+    assert model.is_pair[0, 1:12].all()
+    assert not model.is_pair[25:, 25:].any()
+
+
 def test_a_pair_tells_a_bit_of_the_other_one_and_never_of_itself():
     model = prepared().eval()
     with torch.no_grad():

@@ -93,7 +93,7 @@ def end(trainer: Trainer) -> str:
 
 
 def more(trainer: Trainer) -> list[str]:
-    """The --set assignments with which a finished run goes on; none for one that followed val to its end."""
+    """The --set assignments with which a finished run goes on; none if it followed val to its end."""
     training, plan = trainer.training, trainer.loop.plan
     patience, minutes = training.patience, training.max_minutes
     wanted = []

@@ -47,7 +47,7 @@ class Plan:
     def learning_rate(self, step: int) -> float:
         """At a step (from 0): linear warm-up, then constant or cosine to zero at the last step."""
         decay = 1.0
-        if self.training.lr_schedule == "cosine":
+        if self.training.lr_schedule != "constant":
             decay = (1 + math.cos(math.pi * step / self.total_steps)) / 2
         return self.training.lr * self._warm_up(step) * decay
 
