@@ -55,16 +55,18 @@ class ReverseModel(nn.Module):
     def prepare(self, x_0: Tensor) -> None:
         """Look at training strings: how often is each bit 1, and which pairs go together?
 
-        x_0: (n, L) float 0/1. A pair counts if its correlation is larger than the largest that chance
-        is likely to produce among all pairs of independent bits, sqrt(2 log(number of pairs) / n), and
-        only the strongest pairs, PARTNERS for each bit on average: the MLP is better at many weak ties.
+        x_0: (n, L) float 0/1, and 0.5 where a bit is unknown, which is not counted. A pair counts if
+        its correlation is larger than the largest that chance is likely to produce among all pairs of
+        independent bits, sqrt(2 log(number of pairs) / n), and only the strongest pairs, PARTNERS for
+        each bit on average: the MLP is better at many weak ties.
         """
         n, L = x_0.shape
-        self.frequency.copy_((x_0.sum(dim=0) + 1) / (n + 2))
+        known = x_0 != 0.5
+        self.frequency.copy_(((x_0 == 1).sum(dim=0) + 1) / (known.sum(dim=0) + 2))
         if self.choose_dropout:
             self.dropout.fill_(min(0.5, 12 / math.sqrt(n)))
         if self.pairs is not None:
-            z = (x_0 - self.frequency) / self.spread()
+            z = known * (x_0 - self.frequency) / self.spread()
             correlation = (z.T @ z / n).fill_diagonal_(0)  # (L, L)
             by_chance = math.sqrt(2 * math.log(max(2, L * (L - 1) / 2)) / n)
             weakest = correlation.abs().flatten().topk(min(PARTNERS * L, L * L)).values[-1]

@@ -77,6 +77,14 @@ def test_of_many_ties_the_strongest_are_taken():
     assert not model.is_pair[25:, 25:].any()
 
 
+def test_unknown_bits_are_not_counted():
+    x_0 = strings(4000)
+    x_0[:3000, 5] = 0.5
+    model = ReverseModel(L, T)
+    model.prepare(x_0)
+    assert model.frequency[5] == pytest.approx((x_0[3000:, 5].sum().item() + 1) / 1002)
+
+
 def test_a_pair_tells_a_bit_of_the_other_one_and_never_of_itself():
     model = prepared().eval()
     with torch.no_grad():
