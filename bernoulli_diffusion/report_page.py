@@ -1,5 +1,8 @@
 """Make a run's report.html again: python -m bernoulli_diffusion.report_page RESULTS_DIR..."""
 
+from .system import requirements  # noqa: F401  says in one line what is missing
+
+# isort: split
 import sys
 from pathlib import Path
 

@@ -1,5 +1,6 @@
 """What is not installed is said in one line, by every command, before anything is created."""
 
+import importlib
 import re
 import subprocess
 import sys
@@ -88,3 +89,13 @@ def test_all_files_name_the_same_versions():
     assert set((ROOT / "requirements.txt").read_text().split()) == wanted
     assert 'requires-python = ">=3.10"' in project
     assert "Python 3.10 or newer" in (ROOT / "README.md").read_text()
+
+
+def test_the_commands_that_pip_installs():
+    project = (ROOT / "pyproject.toml").read_text()
+    section = project.split("[project.scripts]")[1].split("\n\n")[0]
+    scripts = dict(re.findall(r'bernoulli-(\w+) = "bernoulli_diffusion\.(\w+):command"', section))
+    assert scripts == {name: name for name in scripts}
+    assert set(COMMANDS) - set(scripts) == {"benchmark", "report_page"}  # python -m does
+    for name in scripts:
+        assert callable(importlib.import_module(f"bernoulli_diffusion.{name}").command)
