@@ -1,13 +1,14 @@
-"""Quality against network calls: python -m docs.fast_sampling CHECKPOINT TRAIN TEST [N] [CALLS ...]
+"""Quality against network calls: python -m docs.fast_sampling CHECKPOINT TRAIN TEST
 
 For each number of calls N samples are compared with images of TEST in two ways. A classifier (a small
 MLP) learns to tell half of them from as many images, and is asked about the other half: 50% is perfect.
 And the root mean square, over all pairs of pixels, of the difference in how often both are 1 (of numbers:
 in the mean product, in units of the data's variance). Images of TRAIN in the place of samples say what
-chance alone shows. Run it from the top of the checkout; "all" calls take the longest.
+chance alone shows. Run it from the top of the checkout; "all" calls take the longest. Options:
+--samples N (1000), --calls 10 20 50 100 all.
 """
 
-import sys
+import argparse
 import time
 from pathlib import Path
 
@@ -49,27 +50,34 @@ def pair_distance(a: Tensor, b: Tensor) -> float:
     return (a.T @ a / len(a) - b.T @ b / len(b)).square().mean().sqrt().item()
 
 
-def main(checkpoint: str, train: str, test: str, N: str = "1000", *calls: str) -> None:
-    N, path = int(N), Path(checkpoint)
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    for name in ("checkpoint", "train", "test"):
+        parser.add_argument(name, type=Path)
+    parser.add_argument("--samples", type=int, default=1000, metavar="N")
+    parser.add_argument("--calls", nargs="+", default=["10", "20", "50", "100", "all"])
+    parser.add_argument("--trust-code", action="store_true", help="as generate.py's")
+    arguments = parser.parse_args()
+    N, path = arguments.samples, arguments.checkpoint
     saved = checkpoints.load(path)
     config, length = checkpoints.config_of(saved, path), saved["sequence_length"]
-    diffusion = checkpoints.restore(saved, path, trust_code=True)
+    diffusion = checkpoints.restore(saved, path, trust_code=arguments.trust_code)
     kind = kind_of(config)
 
-    def images(file: str) -> Tensor:
-        data = kind.read_evaluated(Path(file), diffusion.process, config)
+    def images(file: Path) -> Tensor:
+        data = kind.read_evaluated(file, diffusion.process, config)
         return data.tensor(slice(0, 10_000))
 
-    real = images(test)
+    real = images(arguments.test)
     print(f"| network calls | told apart, {N:,} of each | pairs of pixels | CPU seconds |")
     print("|---|---:|---:|---:|")
-    for steps in calls or ("10", "20", "50", "100", "all"):
+    for steps in arguments.calls:
         start = time.process_time()
         K = None if steps == "all" else int(steps)
         drawn = torch.cat(list(sample(diffusion, length, range(N), 0, K, 500)))
         seconds = time.process_time() - start
         _row(f"{diffusion.T:,} (all)" if K is None else steps, drawn, real, f"{seconds:.0f}")
-    _row("images of train", images(train)[:N], real, "")
+    _row("images of train", images(arguments.train)[:N], real, "")
 
 
 def _row(name: str, drawn: Tensor, real: Tensor, seconds: str) -> None:
@@ -79,4 +87,4 @@ def _row(name: str, drawn: Tensor, real: Tensor, seconds: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()

@@ -89,10 +89,11 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--noise", type=float)
     parser.add_argument("--particles", type=int, default=256)
+    parser.add_argument("--trust-code", action="store_true", help="as generate.py's")
     arguments = parser.parse_args()
     saved = checkpoints.load(arguments.checkpoint)
     config, length = checkpoints.config_of(saved, arguments.checkpoint), saved["sequence_length"]
-    diffusion = checkpoints.restore(saved, arguments.checkpoint, trust_code=True)
+    diffusion = checkpoints.restore(saved, arguments.checkpoint, trust_code=arguments.trust_code)
     kind, process, shape = kind_of(config), diffusion.process, config.data.shape
     steps, noise = arguments.steps, arguments.noise
     if noise is None:

@@ -91,9 +91,11 @@ def test_pair_distance():
     assert fast_sampling.pair_distance(a, b) == pytest.approx((2 * 0.25 / 4) ** 0.5)
 
 
-def test_the_table_has_a_row_for_each_number_of_calls(trained, capsys):
+def test_the_table_has_a_row_for_each_number_of_calls(trained, monkeypatch, capsys):
     checkpoint, data = trained["bernoulli"]
-    fast_sampling.main(str(checkpoint), str(data), str(data), "20", "3", "all")
+    line = ["table", checkpoint, data, data, "--samples", 20, "--calls", 3, "all"]
+    monkeypatch.setattr(sys, "argv", list(map(str, line)))
+    fast_sampling.main()
     lines = capsys.readouterr().out.splitlines()
     assert [line.split("|")[1].strip() for line in lines[2:]] == [
         "3",
