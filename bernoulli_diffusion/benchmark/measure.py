@@ -200,7 +200,9 @@ def make_trainer(
     apply_overrides(config, [f"model.T={size.T}", f"data.batch_size={size.batch}", *settings])
     fill_defaults(config, len(strings))
     folder = RunFolder(Path("."), config, strings, None, live_source(None))
-    return Trainer(folder, device, quiet=True, processes=processes)
+    trainer = Trainer(folder, device, quiet=True, processes=processes)
+    trainer.choose_threads()
+    return trainer
 
 
 def train(trainer: Trainer, steps: int = 1) -> None:

@@ -155,6 +155,7 @@ def _seconds_per_step(trainer: Trainer) -> float:
     steps = min(CHECK_STEPS, int(SECONDS_TO_CHECK / seconds))
     if not steps:
         return seconds
+    trainer.choose_threads()
     for _ in range(steps // 4):  # the first steps allocate memory
         loop.train_step()
     loop.look_at_losses()

@@ -45,7 +45,8 @@ def choose_device(name: str) -> torch.device:
 
 
 WORTHWHILE = 0.9  # of one thread's time: what all threads must stay below to be preferred
-SECONDS_TO_MEASURE = 0.3  # for each number of threads, but for one call that takes longer
+SECONDS_TO_MEASURE = 0.3  # for each number of threads
+LONG = 1.0  # seconds of a first call, beside which the memory that it takes does not count
 
 
 def better_threads(device: torch.device, work: Callable[[], object]) -> int | None:
@@ -63,14 +64,17 @@ def better_threads(device: torch.device, work: Callable[[], object]) -> int | No
 
 
 def _seconds(work: Callable[[], object], threads: int) -> float:
-    """The shortest time that work takes by so many threads; the first call, which takes memory, apart."""
+    """The shortest time that work takes by so many threads, but for a short first call's."""
     torch.set_num_threads(threads)
     found, begun = [], time.perf_counter()
-    while len(found) < 2 or (len(found) < 10 and time.perf_counter() - begun < SECONDS_TO_MEASURE):
+    while len(found) < 10:
         start = time.perf_counter()
         work()
         found.append(time.perf_counter() - start)
-    return min(found[1:])
+        enough = SECONDS_TO_MEASURE if len(found) > 1 else LONG
+        if time.perf_counter() - begun > enough:
+            break
+    return min(found[1:] or found)
 
 
 def use_threads(number: int | None) -> None:

@@ -188,9 +188,7 @@ class Trainer:
             self._refuse_progress_of_others()
             if self.processes.is_first:
                 trust.remember(self.folder.source)
-            if self.results.threads is None:
-                self.results.threads = better_threads(self.device, self._trial_step())
-            use_threads(self.results.threads)
+            self.choose_threads()
             self._write_sources()
             self.write_results()
             self._open_board()
@@ -225,6 +223,12 @@ class Trainer:
                 raise RunError(
                     f"{self.results_dir}: another process has gone on here; resume again"
                 )
+
+    def choose_threads(self) -> None:
+        """Let torch use as many threads as serve a training step best: measured once in a run."""
+        if self.results.threads is None:
+            self.results.threads = better_threads(self.device, self._trial_step())
+        use_threads(self.results.threads)
 
     def _trial_step(self) -> Callable[[], None]:
         """A training step on a copy of the network, to be timed: it leaves no trace."""

@@ -36,7 +36,8 @@ def test_what_is_done_sooner_decides(threads, monkeypatch, one, eight, better):
         clock[0] += costs[threads[-1]]
 
     assert better_threads(CPU, work) == better
-    assert calls == [1, 1, 8, 8]  # long ones are not repeated
+    expected = [1] * (1 if one > 1 else 2) + [8] * (1 if eight > 1 else 2)
+    assert calls == expected  # long ones are not repeated
     use_threads(better)
     use_threads(None)
     use_threads(64)  # a checkpoint from a larger machine
