@@ -6,6 +6,7 @@ import inspect
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -49,6 +50,19 @@ def test_example_network_works():
     torch.manual_seed(0)
     model = build(source, 12, 50, {"hidden": 16})
     try_out(source, model, 12, 50)
+
+
+def test_lines_of_python_work():
+    code = re.search(r"## From Python\n.*?```python\n(.*?)```", README, re.DOTALL)[1]
+    code = code.replace("max_minutes=5", "epochs=2, T=20").replace("1000", "7")
+    X = np.random.default_rng(0).integers(0, 2, (60, 6)).astype(np.uint8)
+    gaps = np.where(np.arange(6) < 3, X[:4].astype(float), np.nan)
+    names = {"X": X, "X_val": X[:10], "X_test": X[:9], "X_with_gaps": gaps}
+    code = code.replace('model.save("model.pt")', "")
+    exec(compile(code, "README.md", "exec"), names)
+    assert names["synthetic"].shape == (7, 6)
+    assert names["log_density"].shape == (9,)
+    assert names["filled"].shape == (20, 6)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -1,4 +1,4 @@
-"""docs/tour.ipynb, README's ten lines of Python, and a new user's way to a better network."""
+"""docs/tour.ipynb, ten lines of Python, and a new user's way to a better network."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from processes import CONFIG, Command, make_run, only_results_dir
 ROOT = Path(__file__).parent.parent
 NOTEBOOK = json.loads((ROOT / "docs" / "tour.ipynb").read_text(encoding="utf-8"))
 CODE = ["".join(cell["source"]) for cell in NOTEBOOK["cells"] if cell["cell_type"] == "code"]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+GENERATING = (ROOT / "docs" / "generating.md").read_text(encoding="utf-8")
 GALLERY = sorted((ROOT / "docs" / "reverse_models").glob("*.py"))
 
 
@@ -57,7 +57,7 @@ def test_the_notebook_is_short_and_has_what_it_printed():
 
 
 def test_ten_lines_of_python(trained, monkeypatch):
-    code = re.search(r"## From Python\n.*?```python\n(.*?)```", README, re.DOTALL)[1]
+    code = re.search(r"## From Python\n.*?```python\n(.*?)```", GENERATING, re.DOTALL)[1]
     lines = [line for line in code.splitlines() if line.strip() and "import" not in line]
     assert len(lines) <= 10
     best = only_results_dir(trained / "runs" / "tiny") / "checkpoints" / "model_best.pt"
@@ -65,7 +65,7 @@ def test_ten_lines_of_python(trained, monkeypatch):
     code = re.sub(r'"runs/\w+/val.txt"', repr(str(trained / "runs" / "tiny" / "val.txt")), code)
     monkeypatch.chdir(trained)
     names: dict = {}
-    exec(compile(code, "README.md", "exec"), names)
+    exec(compile(code, "generating.md", "exec"), names)
     assert names["x_0"].shape == (36, 8)
     assert names["answer"].samples.shape == (8, 8)
     assert names["bound"].standard_error > 0
