@@ -140,6 +140,13 @@ class DataConfig:
     """How the strings are batched and drawn."""
 
     batch_size: int = setting(256, "strings per training step", least=1, most=10_000_000)
+    hold_out: float | None = setting(
+        None,
+        "without val.txt: the share of train.txt that is held out in its place; default: 0.1, 0.05 of"
+        " 20,000 lines or more, nothing of fewer than 100; 0: nothing",
+        least=0,
+        most=0.5,
+    )
     dequantize: float | None = setting(
         None,
         "gaussian: width of the uniform noise added to each number; 1 for whole numbers",

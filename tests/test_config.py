@@ -330,9 +330,12 @@ def test_unknown_names():
     assert mistake("optimizer: {}") == "1: optimizer: unknown section; known: model, training, data"
     assert (
         mistake("data: {zzz: 1}")
-        == "1: data.zzz: unknown key; known: batch_size, dequantize, shape"
+        == "1: data.zzz: unknown key; known: batch_size, hold_out, dequantize, minimum, maximum, shape"
     )
-    assert mistake("data: {'': 1}") == "1: data.: unknown key; known: batch_size, dequantize, shape"
+    assert (
+        mistake("data: {'': 1}")
+        == "1: data.: unknown key; known: batch_size, hold_out, dequantize, minimum, maximum, shape"
+    )
     assert mistake(f"data: {{{'k' * 100}: 1}}").startswith(f"1: data.{'k' * 37}...: unknown key")
     assert mistake("data: {BATCH_SIZE: 1}").startswith("1: data.BATCH_SIZE: unknown key; ")
     assert mistake('data: {"\\e]0;x\\a": 1}').startswith("1: data.\\x1b]0;x\\x07: unknown key")

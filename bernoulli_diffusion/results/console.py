@@ -38,8 +38,11 @@ def data_warnings(trainer: Trainer) -> list[str]:
             " model_best.pt goes by the bound on train.txt"
         )
     elif in_train := trainer.results.data.facts.get("val_lines_in_train"):
+        where, rest = f"{val_txt}: {in_train:,} of its", "train.txt"
+        if folder.is_split:
+            where, rest = f"{folder.path / 'train.txt'}: {in_train:,} of the held-out", "the rest"
         notes.append(
-            f"{val_txt}: {in_train:,} of its {len(folder.val):,} lines also stand in train.txt;"
+            f"{where} {len(folder.val):,} lines also stand in {rest};"
             " generated copies of them count as train"
         )
     return notes
@@ -49,7 +52,8 @@ def start(trainer: Trainer) -> str:
     """The run in a few lines: data, network, plan, baselines."""
     folder, config, kind = trainer.folder, trainer.config, trainer.kind
     measures = trainer.validator.measures
-    val = f"{len(folder.val):,} in val.txt" if folder.val else "no val.txt"
+    where = "held out" if folder.is_split else "in val.txt"
+    val = f"{len(folder.val):,} {where}" if folder.val else "no val.txt"
     steps = trainer.loop.batches.steps_per_epoch
     return "\n".join(
         [

@@ -9,9 +9,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from .. import config as config_module
 from ..config import Config, DataConfig
 from ..kinds import Samples, kind_of
+from ..noise import derive_seed
 from ..system.errors import UserError
 from ..tables.encoding import read_columns
 from .network import Source, live_source, named_source
@@ -24,6 +27,7 @@ DATA_LIKE = re.compile(
 TRAIN_LIKE = re.compile(r"(^|[._-])train(ing)?([._-]|$)", re.IGNORECASE)
 VAL_LIKE = re.compile(r"(^|[._-])(val|valid|validation|dev)([._-]|$)", re.IGNORECASE)
 
+HOLD_OUT = 17  # the stream of random numbers, of the run's seed, for what is held out
 # Of a run without training.epochs, which may end earlier: enough on two cores for some five minutes.
 TARGET_EPOCHS, LEAST_EPOCHS = 60, 3
 LEAST_STEPS, MOST_STEPS = 20_000, 60_000
@@ -36,7 +40,7 @@ GENERATED = {"multiples_of_5": "python -m bernoulli_diffusion.datasets multiples
 
 @dataclass
 class RunFolder:
-    """Everything a training run is made from. val is None without val.txt."""
+    """Everything a training run is made from. val is None without val.txt if nothing is held out."""
 
     path: Path
     config: Config
@@ -46,6 +50,7 @@ class RunFolder:
     notes: list[str] = field(default_factory=list)  # what a person should know of it
     columns: dict = field(default_factory=dict)  # of a table, as checkpoints keep them
     results: Path | None = None  # where results folders go; None: path / "results"
+    is_split: bool = False  # val is a part of train.txt
     is_network_chosen: bool = False  # by --network, not by the folder or the kind of data
 
 
@@ -94,6 +99,15 @@ def read_run_folder(
             f" but the {kind.SAMPLES} of train.txt have {train.length} {kind.UNITS}"
         )
     notes = [] if has_val else _misnamed_val(path)
+    if is_new and config.data.hold_out is None:
+        config.data.hold_out = 0.0 if has_val else _share_to_hold_out(len(train))
+    is_split = not has_val and bool(config.data.hold_out) and len(train) > 1
+    if is_split:  # a run of before this key has None and holds nothing out
+        train, val = _split(train, config)
+        notes.append(
+            f"{path / 'val.txt'}: not there; {len(val):,} {kind.SAMPLES} of train.txt, drawn at random,"
+            " are held out in its place (data.hold_out)"
+        )
     if is_new:
         notes += kind.look_at(config, train, path / "train.txt")
         notes += _fit_batch(config, len(train), kind.SAMPLES)
@@ -101,7 +115,30 @@ def read_run_folder(
     source = named_source(network, kind.NETWORK) if network else live_source(path, kind.NETWORK)
     columns = read_columns(path, train.length)
     chosen = network is not None
-    return RunFolder(path, config, train, val, source, notes, columns, is_network_chosen=chosen)
+    return RunFolder(
+        path,
+        config,
+        train,
+        val,
+        source,
+        notes,
+        columns,
+        is_network_chosen=chosen,
+        is_split=is_split,
+    )
+
+
+def _share_to_hold_out(num_lines: int) -> float:
+    return 0.0 if num_lines < 100 else 0.1 if num_lines < 20_000 else 0.05
+
+
+def _split(train, config: Config):
+    """train without a random part of it, and that part: the same ones for the same seed."""
+    count = max(1, round(config.data.hold_out * len(train)))
+    rng = np.random.default_rng(derive_seed(config.training.seed, HOLD_OUT))
+    order = rng.permutation(len(train))
+    rest, held_out = np.sort(order[count:]), np.sort(order[:count])
+    return train.part(rest), train.part(held_out)
 
 
 def _do_not_go_together(config: Config) -> bool:

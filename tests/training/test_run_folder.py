@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from bernoulli_diffusion.results.console import data_warnings
+from bernoulli_diffusion.config import Config
+from bernoulli_diffusion.results.console import data_warnings, start
 from bernoulli_diffusion.system.errors import UserError
 from bernoulli_diffusion.training.network import load_class
 from bernoulli_diffusion.training.run_folder import read_run_folder
@@ -157,3 +158,46 @@ def test_a_module_beside_the_network(tmp_path, as_package):
         f"{run_dir / 'reverse_model.py'}:{line}: cannot import blocks,"
     )
     assert "a network is one file" in str(caught.value)
+
+
+# ------------------------------------------------------------------------- what is held out
+
+
+def many(n: int) -> str:
+    return "".join(f"{number:010b}\n" for number in range(n))
+
+
+def test_without_val_a_part_of_train_is_held_out(tmp_path):
+    folder = read_run_folder(make(tmp_path / "run", train__txt=many(200)))
+    assert (len(folder.train), len(folder.val), folder.config.data.hold_out) == (180, 20, 0.1)
+    rows = [tuple(row) for part in (folder.train, folder.val) for row in part.bits().tolist()]
+    assert len(set(rows)) == 200
+    [note] = folder.notes
+    assert "val.txt: not there; 20 strings of train.txt, drawn at random, are held out" in note
+    trainer = Trainer(folder, torch.device("cpu"), quiet=True)
+    assert "180 strings" in start(trainer)
+    assert "20 held out" in start(trainer)
+
+
+def test_the_same_seed_holds_the_same_lines_out(tmp_path):
+    path = make(tmp_path / "run", train__txt=many(200))
+    one, again, other = (
+        read_run_folder(path, [f"training.seed={s}"]).val.sha256() for s in (1, 1, 2)
+    )
+    assert one == again != other
+
+
+def test_how_much_is_held_out(tmp_path):
+    few = make(tmp_path / "few", train__txt=many(99))
+    assert read_run_folder(few).val is None
+    assert len(read_run_folder(few, ["data.hold_out=0.2"]).val) == 20
+    path = make(tmp_path / "run", train__txt=many(300))
+    assert read_run_folder(path, ["data.hold_out=0"]).val is None
+    (path / "val.txt").write_text(many(7))
+    folder = read_run_folder(path)
+    assert (len(folder.train), len(folder.val), folder.notes) == (300, 7, [])
+
+
+def test_a_run_from_before_holds_nothing_out_when_it_is_resumed(tmp_path):
+    path = make(tmp_path / "run", train__txt=many(200))
+    assert read_run_folder(path, config=Config()).val is None
