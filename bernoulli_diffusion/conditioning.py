@@ -16,6 +16,7 @@ import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -30,9 +31,8 @@ CHECKS, CHECKS_THINNED = 100, 24
 COMMON = 8
 MAX_PARTICLES = 1 << 20  # of a run
 MAX_RUNS = 1 << 20  # for one row of evidence
-WALK, RESAMPLING, DRAWING, DENOISING, REPLACING = range(
-    5
-)  # streams of random numbers derived from one seed
+# streams of random numbers derived from one seed
+WALK, RESAMPLING, DRAWING, DENOISING, REPLACING, BLUR = range(6)
 
 
 class Runs(NamedTuple):
@@ -403,7 +403,7 @@ def leave_one_out(diffusion: Diffusion, x_0: Tensor) -> Tensor:
 class Likelihoods(NamedTuple):
     """Estimates for n strings, each from R runs; all (n,) float64 on the CPU."""
 
-    log2_p: Tensor  # of the mean over runs, which is unbiased for p
+    log2_p: Tensor  # of the mean over runs, without most of the logarithm's bias
     standard_error: Tensor  # of log2_p; NaN if there is one run
     spread: Tensor  # standard deviation of log2 of the single runs' estimates; NaN for one run
     effective_sample_size: Tensor  # mean over runs
@@ -418,26 +418,43 @@ def log2_likelihoods(
     device: torch.device | str = "cpu",
     batch_size: int = 4096,
 ) -> Iterator[Likelihoods]:
-    """log2 p(x_0) of every string (a BitStrings), block by block, by runs with every bit known.
+    """log2 p(x_0) of every line of strings, block by block, by runs with every bit or number known.
 
-    Each of `repeats` runs of `particles` particles estimates p(x_0) without bias.
+    Each of `repeats` runs of `particles` particles estimates p(x_0) without bias; of blurred numbers
+    it is the mean density over their cells, since each run has a blur of its own. The logarithm of a
+    mean over few runs is too low on average, by an amount that falls with their number: the jackknife
+    (Quenouille 1956) finds that from leaving out one at a time, and takes it off.
     """
     lines = max(1, batch_size // (particles * repeats))
     for first in range(0, len(strings), lines):
-        x_0 = strings.tensor(slice(first, first + lines), device)
-        evidence = diffusion.process.evidence_of_x_0(x_0).repeat_interleave(repeats, dim=0)
-        run = torch.arange(len(evidence), device=device)
+        rows = np.arange(first, min(first + lines, len(strings))).repeat(repeats)
+        run = torch.arange(len(rows))
+        blur = derive_seed(seed, BLUR) + run % repeats
+        x_0 = strings.tensor(rows, device, blur[:, None])
+        evidence, run = diffusion.process.evidence_of_x_0(x_0), run.to(device)
         numbers = (first + run // repeats) * MAX_RUNS + run % repeats
         runs = run_particles(diffusion, evidence, particles, seed, numbers)
-        log_p = runs.log_evidence.cpu().double().view(len(x_0), repeats)
-        mean = log_p.logsumexp(dim=1) - math.log(repeats)
-        relative = _deviation((log_p - mean[:, None]).exp()) / repeats**0.5
+        log_p = runs.log_evidence.cpu().double().view(-1, repeats)
+        mean, error = _log_mean(log_p)
         yield Likelihoods(
             mean / math.log(2),
-            relative / math.log(2),
+            error / math.log(2),
             _deviation(log_p) / math.log(2),
-            runs.effective_sample_size.cpu().double().view(len(x_0), repeats).mean(dim=1),
+            runs.effective_sample_size.cpu().double().view(-1, repeats).mean(dim=1),
         )
+
+
+def _log_mean(log_p: Tensor) -> tuple[Tensor, Tensor]:
+    """log of the mean of each row of p and its standard error, by the jackknife. log_p: (n, R)."""
+    R = log_p.shape[1]
+    mean = log_p.logsumexp(dim=1) - math.log(R)
+    if R == 1:
+        return mean, torch.full_like(mean, math.nan)
+    left_out = log_p[:, None].masked_fill(torch.eye(R, dtype=torch.bool), -math.inf)  # (n, R, R)
+    without = left_out.logsumexp(dim=2) - math.log(R - 1)  # (n, R): mean without each one
+    center = without.mean(dim=1)
+    variance = (R - 1) / R * (without - center[:, None]).square().sum(dim=1)
+    return R * mean - (R - 1) * center, variance.sqrt()
 
 
 def _deviation(x: Tensor) -> Tensor:

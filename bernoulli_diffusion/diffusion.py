@@ -35,9 +35,13 @@ class Diffusion:
         """
         x_t = self.process.sample_x_t(x_0, t, u)
         logits = self.reverse_model(x_t, t).float()  # its precision may be lower while it trains
-        divergence = self.process.step_divergence(x_0, x_t, logits, t, t - 1)
+        divergence = self.divergence(x_0, x_t, logits, t)
         beside = self.process.beside_steps
         return divergence if beside is None else divergence - beside.control(x_0, x_t, t)
+
+    def divergence(self, x_0: Tensor, x_t: Tensor, logits: Tensor, t: Tensor) -> Tensor:
+        """KL( q(x_{t-1} | x_t, x_0) || p(x_{t-1} | x_t) ) in bits, logits the network's of x_t. (B,)"""
+        return self.process.step_divergence(x_0, x_t, logits, t, t - 1)
 
     def one_t_estimate(self, x_0: Tensor, u_t: Tensor, u_x: Tensor) -> Tensor:
         """An unbiased estimate of each row's bound from a single time each, in bits.

@@ -248,17 +248,25 @@ def _exact(diffusion, strings, device) -> dict:
 
 
 def _summary(bits, errors, L: int, unit: str) -> dict:
-    """Means over the strings, and the Monte Carlo error of these means (errors None: there is none)."""
+    """Means over the strings, and two errors of them.
+
+    standard_error: of the mean over these very strings (Monte Carlo; errors None: there is none);
+    law_standard_error: of the mean of the law they come from, which also counts how they differ.
+    """
+    from .estimate import of_lines
+
     mean = float(bits.mean())
-    error = None if errors is None else float((errors**2).sum() ** 0.5 / len(errors))
-    if error is not None and math.isnan(error):
-        error = None
+    found = {}
+    if errors is not None:
+        found["standard_error"] = float((errors**2).sum() ** 0.5 / len(errors))
+    if len(bits) > 1:
+        found["law_standard_error"] = of_lines(bits).standard_error
     scales = {"bits": 1.0, "nats": math.log(2), f"bits_per_{unit}": 1 / L}
     result = {}
     for name, scale in scales.items():
         result[name] = mean * scale
-        if errors is not None:
-            result[f"{name}_standard_error"] = None if error is None else error * scale
+        for kind, error in found.items():
+            result[f"{name}_{kind}"] = None if math.isnan(error) else error * scale
     return result
 
 

@@ -9,51 +9,10 @@ import torch
 from torch import Tensor
 
 from .diffusion import Diffusion
+from .estimate import Estimate, of_lines
 from .noise import Noise, derive_seed
 
 ELEMENTS_PER_BATCH = 1 << 19  # bits handed to the network at a time: large batches, bounded memory
-
-
-class Estimate(NamedTuple):
-    """A Monte Carlo mean and its standard error, in bits per sample."""
-
-    bits: float
-    standard_error: float
-
-
-@torch.inference_mode()
-def estimate_bound(
-    diffusion: Diffusion,
-    strings,
-    num_draws: int,
-    seed: int,
-    device: torch.device | str = "cpu",
-    poll=lambda: None,
-) -> Estimate:
-    """The mean of -log2 p(x_0) <= bound over strings, from num_draws (string, time) draws or more.
-
-    Every string is drawn equally often. The times are strata of one draw, and the standard error is
-    taken from neighbouring strata (half the mean square of successive differences), so it does not
-    count the spread over t that stratification has removed. poll is called between batches.
-    """
-    n = len(strings)
-    repeats = -(-num_draws // n)
-    total = n * repeats
-    generator = torch.Generator().manual_seed(seed)
-    row = torch.randperm(total, generator=generator) % n  # a random string for each stratum
-    stratum = torch.arange(total, dtype=torch.float64)  # float32 counts to 2^24 only
-    u_t = (stratum + torch.rand(total, generator=generator)) / total
-    batch = max(1, ELEMENTS_PER_BATCH // strings.length)
-    terms = []
-    for first in range(0, total, batch):
-        poll()
-        part = slice(first, first + batch)
-        x_0 = strings.tensor(row[part].numpy(), device)
-        u_x = torch.rand(x_0.shape, generator=generator).to(device)
-        terms.append(diffusion.one_t_estimate(x_0, u_t[part].float().to(device), u_x))
-    values = torch.cat(terms).double().cpu()
-    variance = values.diff().square().mean() / 2 if total > 1 else torch.tensor(math.nan)
-    return Estimate(values.mean().item(), math.sqrt(variance / total))
 
 
 class HollowDiffusion(Diffusion):
@@ -64,28 +23,224 @@ class HollowDiffusion(Diffusion):
     With any other network the result is not a bound.
     """
 
-    def bound_term(self, x_0: Tensor, t: Tensor, u: Tensor) -> Tensor:
-        """As Diffusion's, averaged over every bit's own noise. From one network call."""
-        logits = self.reverse_model(self.process.sample_x_t(x_0, t, u), t).float()
+    def divergence(self, x_0: Tensor, x_t: Tensor, logits: Tensor, t: Tensor) -> Tensor:
+        """As Diffusion's, averaged over every bit's own noise. From the same network call."""
         right = self.process.step_divergence(x_0, x_0, logits, t, t - 1)
         wrong = self.process.step_divergence(x_0, 1 - x_0, logits, t, t - 1)
         return torch.lerp(right, wrong, ((1 - self.process.alpha[t]) / 2).to(right.dtype))
 
 
+PILOT, DRAWS, TIMES, BLUR = range(4)  # streams of random numbers derived from one seed
+PILOT_DRAWS = 1 << 13
+LEAST_DRAWS = 16  # of a line, for an error of its own that means something
+BINS = (
+    64  # of the unit interval from which times come; the mean over lines has a profile over these
+)
+WIDTH = 8  # bins that have their shares of the controls in common
+LEAST_FITTED = 16  # draws; from fewer, no shares are found
+PARTS = 4  # of the lines that are drawn once; the controls of one use the answers in another
+FOUR = (0, 1, 1, 0)  # strata of four draws: two in each, neighbours in a ring
+GOLDEN_RATIO = (5**0.5 - 1) / 2
+
+
+class Draws(NamedTuple):
+    """Draws of the bound of n lines, R each, before the controls are taken off; float64 on the CPU."""
+
+    terms: Tensor  # (n, R) bits, unbiased for the line's bound
+    controls: Tensor  # (2, n, R) bits, of mean zero
+    bins: Tensor  # (n, R) int64: in which part of the unit interval the time was drawn
+
+
 class Effort(NamedTuple):
     """How the bound of each string of a file is to be estimated."""
 
-    draws: int  # times t for each string
-    shares: Tensor  # (2, REFERENCES) how much of the controls is taken off, by stratum of times
+    draws: int  # times t for each string, a multiple of four
+    shares: Tensor  # (2, BINS // WIDTH) how much of the controls is taken off
+    profile: Tensor  # (BINS,) what a draw costs more or less than others, by when it is
 
 
-PILOT, DRAWS = range(2)  # streams of random numbers derived from one seed
-PILOT_DRAWS = 1 << 13
-MIN_DRAWS = 16  # fewer would say little about their own standard error
-REFERENCES = 8  # times at which the network is asked about x_0 itself, for the control variate
+def draws_per_line(lines: int, num_draws: int) -> int:
+    """How often each of so many lines is drawn, for at least num_draws draws in all: 1, 4, 8, 12 ...
+
+    Of many lines each is drawn once: what the lines differ in is then most of the error, and more
+    draws of fewer lines would only make it larger.
+    """
+    return 1 if lines >= num_draws else 4 * -(-num_draws // (4 * lines))
+
+
+def estimate_bound(
+    diffusion: Diffusion,
+    strings,
+    num_draws: int,
+    seed: int,
+    device: torch.device | str = "cpu",
+    poll=lambda: None,
+) -> Estimate:
+    """The mean of the bound on -log2 p(x_0) over strings, from num_draws (string, time) draws or more.
+
+    poll is called between batches. The same strings, num_draws and seed give the same draws.
+    """
+    R = draws_per_line(len(strings), num_draws)
+    return estimate_of(bound_draws(diffusion, strings, R, seed, device, poll=poll))
 
 
 @torch.inference_mode()
+def bound_draws(
+    diffusion: Diffusion,
+    strings,
+    R: int,
+    seed: int,
+    device: torch.device | str = "cpu",
+    lines: range | None = None,
+    poll=lambda: None,
+) -> Draws:
+    """R draws (1, or a multiple of 4) of the bound of each line, or of a range of the lines.
+
+    Times are strata of the unit interval: R / 2 of each line's own, two draws in each, and within
+    these the times of neighbouring lines are a golden ratio apart, so that many lines together fill it
+    evenly. A line's draws do not depend on which others are asked for.
+    """
+    lines = range(len(strings)) if lines is None else lines
+    batch = max(4, ELEMENTS_PER_BATCH // strings.length)
+    together = max(1, batch // R)
+    found = []
+    for first in range(lines.start, lines.stop, together):
+        which = torch.arange(first, min(first + together, lines.stop))
+        parts = []
+        for k in range(0, R, batch - batch % 4):
+            poll()
+            positions = torch.arange(k, min(k + batch - batch % 4, R))
+            parts.append(_draw(diffusion, strings, which, positions, R, seed, device))
+        found.append(Draws(*(torch.cat(field, dim=-1) for field in zip(*parts, strict=True))))
+    if not found:
+        nothing = torch.zeros(2, 0, R, dtype=torch.float64)
+        return Draws(nothing[0], nothing, nothing[0].long())
+    return joined(found)
+
+
+def joined(draws: list[Draws]) -> Draws:
+    """Draws of some lines and of those after them."""
+    terms, controls, bins = zip(*draws, strict=True)
+    return Draws(torch.cat(terms), torch.cat(controls, dim=1), torch.cat(bins))
+
+
+def _draw(diffusion, strings, lines, positions, R: int, seed: int, device) -> Draws:
+    """The draws number `positions` of R of the given lines: one network call.
+
+    Two controls know what wrong bits of x_t cost: one with log-odds of 0, one with what the network
+    said in another draw, which does not depend on this draw's x_t: in the next of four draws of the
+    line, or on average in other lines if each is drawn once. Draws stay uncorrelated.
+    """
+    process, (n, m) = diffusion.process, (len(lines), len(positions))
+    number = (lines[:, None] * R + positions).flatten().to(device)  # (n * m,)
+    u_x = Noise(derive_seed(seed, DRAWS), number, strings.length).uniform(0)
+    stratum = 0 * positions
+    if R > 1:
+        stratum = 2 * (positions // 4) + torch.tensor(FOUR)[positions % 4]
+    start = Noise(derive_seed(seed, TIMES), positions, 1).uniform(0)[:, 0].double()
+    within = (lines[:, None] * GOLDEN_RATIO + start) % 1  # (n, m)
+    u_t = ((stratum + within) / max(1, R // 2)).flatten()
+    bins = (u_t * BINS).long().clamp_(max=BINS - 1)
+    t, probability = process.times(u_t.to(device, process.alpha.dtype))
+    blur = derive_seed(seed, BLUR) + positions.repeat(n)  # each draw has a noise of its own
+    x_0 = strings.tensor(lines.repeat_interleave(m).numpy(), device, blur[:, None])
+    x_t = process.sample_x_t(x_0, t, u_x)
+    logits = diffusion.reverse_model(x_t, t).float()
+    term, beside = diffusion.divergence(x_0, x_t, logits, t), process.beside_steps
+    if beside is not None:
+        term = term - beside.control(x_0, x_t, t)
+    if R == 1:
+        others = _said_in_others(logits, (bins // WIDTH).to(device), number % PARTS)
+    else:
+        others = logits.view(n, m // 4, 4, -1).roll(-1, dims=2).flatten(0, 2)
+    controls = [process.control_variate(x_0, x_t, o, t) for o in (others, torch.zeros_like(others))]
+    values = torch.stack([term, *controls]).double().cpu() / probability.double().cpu()
+    if beside is not None:
+        values[0] += (beside.control_total(x_0) + beside.fixed_terms(x_0)).double().cpu()
+    values = values.view(3, n, m)
+    return Draws(values[0], values[1:], bins.view(n, m))
+
+
+def _said_in_others(logits: Tensor, bins: Tensor, part: Tensor) -> Tensor:
+    """For each row the mean logits of the rows of another part in the same bin; 0 if there are none.
+
+    logits: (B, L); bins, part: (B,). Returns (B, L).
+    """
+    group, groups = bins * PARTS + part, BINS // WIDTH * PARTS
+    total = logits.new_zeros(groups, logits.shape[1]).index_add_(0, group, logits)
+    count = torch.bincount(group, minlength=groups).clamp(min=1).to(logits.dtype)
+    return (total / count[:, None])[bins * PARTS + (part + 1) % PARTS]
+
+
+def estimate_of(draws: Draws) -> Estimate:
+    """The mean bound of all lines. Each half of the draws has the shares that the other half suggests.
+
+    So nothing is fitted to the draws that it is applied to, and the estimate stays unbiased.
+    """
+    n, R = draws.terms.shape
+    half = torch.arange(n)[:, None] % 2 if R == 1 else torch.arange(R) % 4 // 2
+    half, coarse, coarsest = half.expand(n, R), draws.bins // WIDTH, BINS // WIDTH
+    shares = _fitted_shares(draws, half * coarsest + coarse, 2 * coarsest)
+    values = _without_controls(draws, shares[:, (1 - half) * coarsest + coarse])
+    return of_lines(*_line_values(_without_profile(values, draws.bins)))
+
+
+def _without_profile(values: Tensor, bins: Tensor) -> Tensor:
+    """values less what those at about the same time have in common. Their mean stays what it is.
+
+    Times fill the unit interval evenly, so that this part is no chance, and has no place in the error.
+    values, bins: (n, R). Returns (n, R).
+    """
+    bins, count = _coarse_enough(bins)
+    number = torch.bincount(bins.flatten(), minlength=count)
+    common = _means(values.view(1, -1), bins.flatten(), count)[0, bins]
+    # a mean of few draws takes a share of their variance away
+    number = number[bins].double().clamp(min=2)
+    return values.mean() + (values - common) * (number / (number - 1)).sqrt()
+
+
+def _coarse_enough(bins: Tensor) -> tuple[Tensor, int]:
+    """Fewer bins, if there are few draws in each, and how many they are."""
+    count = min(BINS, max(1, bins.numel() // LEAST_FITTED))
+    return bins * count // BINS, count
+
+
+def _means(x: Tensor, group: Tensor, groups: int) -> Tensor:
+    """The means of x (K, N) in each group (N,): (K, groups), 0 in empty ones."""
+    count = torch.bincount(group, minlength=groups).clamp(min=1)
+    return x.new_zeros(len(x), groups).index_add_(1, group, x) / count
+
+
+def _fitted_shares(draws: Draws, group: Tensor, groups: int) -> Tensor:
+    """Least squares of terms on controls in each group of draws: (2, groups). group: (n, R)."""
+    group, (bins, count) = group.flatten(), _coarse_enough(draws.bins.flatten())
+    x = torch.cat([draws.controls.flatten(1), draws.terms.view(1, -1)])  # (3, n * R)
+    x = x - _means(x, bins, count)[:, bins]
+    products = x.new_zeros(3, 3, groups).index_add_(2, group, x[:, None] * x)
+    inverse = torch.linalg.pinv(products[:2, :2].permute(2, 0, 1), hermitian=True)
+    shares = (inverse @ products[:2, 2].T[:, :, None])[:, :, 0].T  # (2, groups)
+    return shares * (torch.bincount(group, minlength=groups) >= LEAST_FITTED)
+
+
+def _without_controls(draws: Draws, shares: Tensor) -> Tensor:
+    """(n, R) terms less the shares, (2, n, R), of the controls."""
+    return draws.terms - (shares * draws.controls).sum(dim=0)
+
+
+def _line_values(values: Tensor) -> tuple[np.ndarray, np.ndarray | None]:
+    """Each line's bound, (n,), and its Monte Carlo variance, (n,), None if lines were drawn once.
+
+    values: (n, R), without their profile over time. The variance is that of two draws in the same
+    stratum of times.
+    """
+    n, R = values.shape
+    if R == 1:
+        return values[:, 0].numpy(), None
+    four = values.view(n, R // 4, 4)
+    apart = (four[..., 0] - four[..., 3]).square() + (four[..., 1] - four[..., 2]).square()
+    return values.mean(dim=1).numpy(), (apart.sum(dim=1) / R**2).numpy()
+
+
 def plan_bound(
     diffusion: Diffusion,
     strings,
@@ -93,31 +248,28 @@ def plan_bound(
     seed: int,
     device: torch.device | str = "cpu",
 ) -> Effort:
-    """The effort for a standard error of precision times the mean bound, from a few thousand draws.
+    """The effort for a Monte Carlo error of precision times the mean bound, from a few thousand draws.
 
-    These draws choose the shares of the control variate too, and serve nothing else, so that the
-    estimate stays unbiased.
+    These draws choose the shares of the controls and the profile over time too, and serve nothing
+    else, so that the estimate stays unbiased.
     """
-    n, draws = len(strings), 32
-    lines = np.random.default_rng(seed).permutation(n)[: PILOT_DRAWS // draws]
-    draws = REFERENCES * max(draws // REFERENCES, PILOT_DRAWS // (REFERENCES * len(lines)))
-    x_0 = strings.tensor(lines, device)
-    references = _references(diffusion, x_0)
-    stream = derive_seed(seed, PILOT)
-    terms, controls = _bound_draws(diffusion, x_0, references, 0, range(draws), draws, stream)
-    # Differences of neighbours within a stratum of REFERENCES: the spread over t is not there.
-    y = terms.view(len(lines), REFERENCES, -1).diff(dim=2).transpose(0, 1).flatten(1)
-    c = controls.view(2, len(lines), REFERENCES, -1).diff(dim=3).permute(2, 0, 1, 3).flatten(2)
-    inverse = torch.linalg.pinv(c @ c.mT, hermitian=True)  # (REFERENCES, 2, 2)
-    shares = inverse @ (c @ y[:, :, None])  # least squares, (REFERENCES, 2, 1)
-    variance = (y - (shares * c).sum(dim=1)).square().mean().item() / 2
+    n = len(strings)
+    lines = np.random.default_rng(seed).permutation(n)[: PILOT_DRAWS // LEAST_DRAWS]
+    R = max(LEAST_DRAWS, PILOT_DRAWS // (4 * len(lines)) * 4)
+    draws = bound_draws(diffusion, strings.part(lines), R, derive_seed(seed, PILOT), device)
+    coarse = draws.bins // WIDTH
+    shares = _fitted_shares(draws, coarse, BINS // WIDTH)
+    values = _without_controls(draws, shares[:, coarse])
+    profile = _means(values.view(1, -1), draws.bins.flatten(), BINS)[0]
+    profile -= profile.mean()
+    bits, variance = _line_values(values - profile[draws.bins])
     least = max(1e-9, diffusion.process.least_bits * strings.length)
-    target = (precision * max(terms.mean().item(), least)) ** 2
+    target = (precision * max(bits.mean(), least)) ** 2
     # a tenth more, because the pilot's variance is itself an estimate
-    return Effort(max(MIN_DRAWS, math.ceil(1.1 * variance / (n * target))), shares[:, :, 0].T)
+    draws = 1.1 * R * variance.mean() / (n * target)
+    return Effort(max(LEAST_DRAWS, 4 * math.ceil(draws / 4)), shares, profile)
 
 
-@torch.inference_mode()
 def bound_of_each(
     diffusion: Diffusion,
     strings,
@@ -129,60 +281,13 @@ def bound_of_each(
 
     Each string has its own strata of times and its own random numbers. float64 on the CPU.
     """
-    R, seed = effort.draws, derive_seed(seed, DRAWS)
-    batch = max(1, ELEMENTS_PER_BATCH // strings.length)
-    lines = max(1, batch // R)
+    lines = max(1, ELEMENTS_PER_BATCH // (strings.length * effort.draws))
     for first in range(0, len(strings), lines):
-        x_0 = strings.tensor(slice(first, first + lines), device)
-        references = _references(diffusion, x_0)
-        parts = []
-        for k in range(0, R, batch):
-            strata = range(k, min(k + batch, R))
-            y, c = _bound_draws(diffusion, x_0, references, first, strata, R, seed)
-            shares = effort.shares[:, torch.arange(strata.start, strata.stop) * REFERENCES // R]
-            parts.append(y - (shares[:, None] * c).sum(dim=0))
-        values = torch.cat(parts, dim=1)  # (n, R)
-        variance = values.diff(dim=1).square().mean(dim=1) / 2
-        mean, beside = values.mean(dim=1), diffusion.process.beside_steps
-        if beside is not None:
-            mean += beside.fixed_terms(x_0).double().cpu()
-        yield mean, (variance / R).sqrt()
-
-
-def _references(diffusion: Diffusion, x_0: Tensor) -> Tensor:
-    """(n, REFERENCES, L): what the network says of x_0 itself, at the middle of each stratum of times."""
-    n, device = len(x_0), x_0.device
-    u = (torch.arange(REFERENCES, device=device) + 0.5) / REFERENCES
-    t, _ = diffusion.process.times(u.repeat(n))
-    logits = diffusion.reverse_model(x_0.repeat_interleave(REFERENCES, dim=0), t)
-    return logits.view(n, REFERENCES, -1)
-
-
-def _bound_draws(
-    diffusion, x_0, references, first: int, strata: range, R: int, seed: int
-) -> tuple[Tensor, Tensor]:
-    """Terms of the bound at strata of R, for strings number first and on, and two control variates.
-
-    One has the log-odds that the network gave for x_0 itself, the other has none.
-    x_0: (n, L). Returns (n, len(strata)) and (2, n, len(strata)) float64 on the CPU, in bits,
-    weighted by 1 / P(t).
-    """
-    (n, L), process, device = x_0.shape, diffusion.process, x_0.device
-    strata = torch.arange(strata.start, strata.stop, device=device)
-    number = (first + torch.arange(n, device=device))[:, None] * R + strata  # (n, len(strata))
-    u = Noise(seed, number.flatten(), L + 1).uniform(0)
-    u_t = (strata.repeat(n) + u[:, 0].to(process.alpha.dtype)) / R
-    t, probability = process.times(u_t)
-    x_0 = x_0.repeat_interleave(len(strata), dim=0)
-    x_t = process.sample_x_t(x_0, t, u[:, 1:].contiguous())
-    term = process.step_divergence(x_0, x_t, diffusion.reverse_model(x_t, t), t, t - 1)
-    constant = references[:, strata * REFERENCES // R].flatten(0, 1)
-    logits = constant, torch.zeros_like(constant)
-    controls = [process.control_variate(x_0, x_t, each, t) for each in logits]
-    weight = 1 / probability.double().cpu()
-    values = torch.stack([term, *controls]).double().cpu() * weight
-    term, *controls = values.view(3, n, -1)
-    return term, torch.stack(controls)
+        block = range(first, min(first + lines, len(strings)))
+        draws = bound_draws(diffusion, strings, effort.draws, seed, device, block)
+        values = _without_controls(draws, effort.shares[:, draws.bins // WIDTH])
+        bits, variance = _line_values(values - effort.profile[draws.bins])
+        yield torch.from_numpy(bits), torch.from_numpy(variance).sqrt()
 
 
 @torch.inference_mode()

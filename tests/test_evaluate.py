@@ -51,7 +51,7 @@ def test_any_share_of_the_controls_leaves_the_mean_as_it_is():
     diffusion = build(3, 10)
     truth = exact.bound(diffusion.reverse_model)
     for share in (-2.0, 0.0, 3.0):
-        effort = Effort(8_000, torch.full((2, 8), share, dtype=torch.float64))
+        effort = Effort(8_000, torch.full((2, 8), share).double(), torch.zeros(64))
         bits, error = bounds(diffusion, all_strings(3), effort)
         assert ((bits - truth).abs() < Z_LIMIT * error).all()
 
@@ -75,15 +75,17 @@ def test_controls_lower_the_variance():
     model = exact.TableModel(torch.zeros(T + 1, 2**L, L))
     diffusion = Diffusion(BernoulliDiffusionProcess(T), model)
     effort = plan_bound(diffusion, all_strings(L), 0.01, seed=0)
-    plain = bounds(diffusion, all_strings(L), Effort(64, torch.zeros(2, 8).double()))
-    controlled = bounds(diffusion, all_strings(L), Effort(64, effort.shares))
+    plain = bounds(
+        diffusion, all_strings(L), Effort(64, torch.zeros(2, 8).double(), torch.zeros(64))
+    )
+    controlled = bounds(diffusion, all_strings(L), Effort(64, effort.shares, effort.profile))
     assert controlled[1].square().mean() < 0.1 * plain[1].square().mean()
     assert controlled[0].mean().item() == pytest.approx(L, abs=0.05)
 
 
 def test_a_bound_does_not_depend_on_the_batch(monkeypatch):
     diffusion = build(3, 10)
-    effort = Effort(40, torch.zeros(2, 8).double())
+    effort = Effort(40, torch.zeros(2, 8).double(), torch.zeros(64))
     whole = bounds(diffusion, all_strings(3), effort)
     for elements in (3 * 15, 3 * 100):  # a part of a string, and two strings, at a time
         monkeypatch.setattr("bernoulli_diffusion.likelihood.ELEMENTS_PER_BATCH", elements)
@@ -190,7 +192,7 @@ def test_mistakes(call, run_dir, tmp_path):
     good, long = run_dir.run_dir / "train.txt", tmp_path / "long.txt"
     long.write_text("010101010\n")
     bad = tmp_path / "bad.txt"
-    bad.write_text("01010101\n0101?101\n")
+    bad.write_text("01010101\n0101x101\n")
     for arguments, expected in [
         ((good, "--particles", 0), "from 1"),
         ((good, "--repeats", 3), "--particles"),

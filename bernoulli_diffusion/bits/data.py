@@ -58,8 +58,11 @@ class BitStrings:
     def nbytes(self) -> int:
         return self.packed.nbytes
 
-    def tensor(self, rows, device: torch.device | str = "cpu") -> Tensor:
-        """(n, L) float 0 and 1, UNKNOWN where a bit is: what the process and the network take."""
+    def tensor(self, rows, device: torch.device | str = "cpu", draw=0) -> Tensor:
+        """(n, L) float 0 and 1, UNKNOWN where a bit is: what the process and the network take.
+
+        draw: bits are not blurred.
+        """
         x = torch.from_numpy(self.bits(rows)).to(device).float()
         if self.unknown is None:
             return x

@@ -125,10 +125,13 @@ def surprise_map(
 def report(results: Results, shape: list[int] | None) -> dict:
     """What templates/bits_report.html shows."""
     examples, counts = results.examples_per_epoch, results.statistics
-    source = f"{results.judged_by}.txt"
+    source = f"{results.shown_beside}.txt"
     legend = "in colour" if shape and len(shape) == 3 else "black is 1"
+    samples = examples[-1] if examples else [], "samples of the last validation"
+    if results.recommended:
+        samples = results.recommended.examples, "samples of the recommended weights"
     strings = (
-        (examples[-1] if examples else [], "samples of the last validation"),
+        samples,
         (results.data_examples, f"strings of {source}"),
     )
     shown = {

@@ -74,8 +74,11 @@ class RealVectors:
             rows = slice(rows.start, rows.stop)
         return RealVectors(self.values[rows], self.mean, self.deviation, self.width, self.aside)
 
-    def dequantized(self, rows=slice(None), draw: int = 0) -> np.ndarray:
-        """(n, D) float64 in the data's units, with the uniform noise number `draw` of each row."""
+    def dequantized(self, rows=slice(None), draw: int | Tensor = 0) -> np.ndarray:
+        """(n, D) float64 in the data's units, with the uniform noise number `draw` of each row.
+
+        draw: the same for all rows, or (n, 1) int64.
+        """
         values = self.values[rows]
         if not self.width:
             return values
@@ -83,7 +86,7 @@ class RealVectors:
         noise = Noise(derive_seed(DEQUANTIZING), numbers, self.length).uniform(draw)
         return values + self.width * noise.double().numpy()
 
-    def tensor(self, rows, device: torch.device | str = "cpu", draw: int = 0) -> Tensor:
+    def tensor(self, rows, device: torch.device | str = "cpu", draw: int | Tensor = 0) -> Tensor:
         """(n, D) float32, standardised and dequantized: what the process and the network take."""
         scaled = (self.dequantized(rows, draw) - self.mean) / self.deviation
         return torch.from_numpy(scaled.astype(np.float32)).to(device)

@@ -7,12 +7,19 @@ import textwrap
 from pathlib import Path
 from urllib.parse import quote
 
+from ..estimate import decimals
+from ..estimate import text as told
 from ..system.errors import printable
 from .pages import duration, rendered, uri
 from .runs import Run, differences, marks
 from .verdict import curve, findings
 
-LEGEND = "* best; = the difference to the best is smaller than its standard error. Bounds in bits."
+LEGEND = (
+    "* best; = no difference to the best beyond chance, compared on the same lines and draws (in 5% of"
+    " cases equal runs are told apart); ~ the same, but without such pairs, by the errors of both, so"
+    " that only large differences show: compare --on FILE measures runs on the same draws. Bounds in"
+    " bits."
+)
 
 
 def header(runs: list[Run]) -> tuple[str, ...]:
@@ -28,8 +35,8 @@ def row(run: Run, runs: list[Run]) -> tuple[str, ...]:
     """The cells below the header, without the first one."""
     measured = {shown.title: shown.value.removesuffix("%") for shown in run.measured}
     return (
-        f"{run.bound:.3f} ± {run.error:.3f}",
-        "" if math.isnan(run.gap) else f"{run.gap:.3f}",
+        told(run.bound, run.error),
+        "" if math.isnan(run.gap) else f"{run.gap:.{decimals(run.error)}f}",
         *(measured.get(title, "") for title in _measured(runs)),
         f"{run.epochs:,}",
         duration(run.seconds),
@@ -61,10 +68,10 @@ def text(groups: list[list[Run]], unreadable: list[str], width: int) -> str:
     for runs in groups:
         parts.append(f"{runs[0].data_text}; the bound is the best on {_judged_by(runs[0])}")
         rows, legend = [header(runs)], []
-        for one, mark, told in zip(runs, marks(runs), differences(runs), strict=True):
+        for one, mark, differs in zip(runs, marks(runs), differences(runs), strict=True):
             number += 1
             rows.append((f"{mark}{number}", *row(one, runs)))
-            legend += _legend(number, one, told, width)
+            legend += _legend(number, one, differs, width)
         parts += ["", *table(rows), "", *legend, ""]
     if any(len(runs) > 1 for runs in groups):
         parts += textwrap.wrap(LEGEND, width)
@@ -73,11 +80,11 @@ def text(groups: list[list[Run]], unreadable: list[str], width: int) -> str:
     return "\n".join(parts).rstrip("\n")
 
 
-def _legend(number: int, run: Run, told: str, width: int) -> list[str]:
+def _legend(number: int, run: Run, differs: str, width: int) -> list[str]:
     """What the row with this number is."""
     about = f"{run.network}; {run.parameters:,} parameters, source {run.source_sha256[:8]}"
     lines = [f"{number:3d}  {printable(run.folder)} ({run.status})"]
-    for line in (about, told):
+    for line in (about, differs):
         lines += textwrap.wrap(
             line, max(40, width), initial_indent=" " * 5, subsequent_indent=" " * 5
         )
@@ -103,9 +110,9 @@ def page(groups: list[list[Run]], unreadable: list[str], base: Path) -> bytes:
                 "link": _link(one, base),
                 "status": one.status,
                 "network": f"{one.network} ({one.parameters:,} parameters, {one.source_sha256[:8]})",
-                "differs": told,
+                "differs": differs,
             }
-            for one, name, mark, told in zip(
+            for one, name, mark, differs in zip(
                 runs, names, marks(runs), differences(runs), strict=True
             )
         ]

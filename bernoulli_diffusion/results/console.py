@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from ..estimate import decimals, text
 from ..sampling import ProposalTimes, is_thinning_faster
-from .record import Results
+from .record import Bound, Measured, Results
 
 if TYPE_CHECKING:  # the trainer itself uses results/
     from ..training.trainer import Trainer
@@ -79,19 +80,26 @@ def _at_most(trainer: Trainer) -> str:
 
 def end(trainer: Trainer) -> str:
     """The outcome, and what to type next."""
-    results = trainer.results
+    results, measured = trainer.results, trainer.results.recommended
+    best, by = results.best_epoch, results.judged_by
     lines = [results.status]
-    sample, best, by = results.samples.removesuffix("s"), results.best_epoch, results.judged_by
-    for name, bound in results.final_bound.items():
+    if results.val_is_unlike:
+        lines.append("val        no guide: what was learnt makes its bound worse (see report.html)")
+    if best is not None:
+        of_it = "; what follows is said of it" if results.last else ""
+        lines.append(f"best       epoch {best}, by the bound on {by}: model_best.pt{of_it}")
+    sample = results.samples.removesuffix("s")
+    for name, bound in measured.bounds.items():
         if bound:
-            value = f"{bound.bits:.3f} ± {bound.standard_error:.3f} bits"
-            lines.append(f"bound      {value} per {sample} on {name}")
+            value = text(bound.bits, bound.standard_error)
+            lines.append(f"bound      {value} bits per {sample} on {name}{_alone(bound)}")
     lines.append(f"compared   {_compared(results)}")
-    lines.append(f"samples    {', '.join(m.last_in_words() for m in results.measures if m.short)}")
+    lines.append(f"samples    {_samples(results, measured)}")
+    if results.last:
+        lines.append(f"last       {_last(results)}")
     lines.append(f"time       {trainer.seconds():.1f} s")
     if best is not None:
         path = trainer.results_dir / "checkpoints" / "model_best.pt"
-        lines.append(f"best       epoch {best}, by the bound on {by}: model_best.pt")
         lines.append(f"next       python generate.py {shlex.quote(str(path))} 10")
     return "\n".join(lines)
 
@@ -112,17 +120,40 @@ def more(trainer: Trainer) -> list[str]:
     return wanted
 
 
+def _alone(bound: Bound) -> str:
+    """The error over the lines of the file alone: what is left if these are all that count."""
+    if bound.monte_carlo_error is None:
+        return ""
+    digits = decimals(bound.monte_carlo_error)
+    return f" (± {bound.monte_carlo_error:,.{digits}f} for these lines alone)"
+
+
+def _samples(results: Results, measured: Measured) -> str:
+    shown = (m for m in results.measures if m.short)
+    return ", ".join(m.in_words(measured.samples.get(m.name, m.values[-1])) for m in shown)
+
+
+def _last(results: Results) -> str:
+    """The last weights, if others are recommended."""
+    last = results.last
+    bounds = ", ".join(
+        f"{text(b.bits, b.standard_error)} bits on {name}" for name, b in last.bounds.items() if b
+    )
+    return f"epoch {last.epoch}, {last.checkpoint}: {bounds}; {_samples(results, last)}"
+
+
 def _baselines(results: Results) -> str:
     known = results.known_baselines().items()
     return ", ".join(f"{name} {bits:.3f}" for name, bits in known) + f" bits on {results.judged_by}"
 
 
 def _compared(results: Results) -> str:
-    """The final bound against what needs no network."""
-    bits = results.final_bound[results.judged_by].bits
-    gains = ((name, baseline - bits) for name, baseline in results.known_baselines().items())
+    """The bound of the recommended weights against what needs no network."""
+    bound = results.recommended.bounds[results.judged_by]
+    digits = decimals(bound.standard_error)
+    gains = ((name, bits - bound.bits) for name, bits in results.known_baselines().items())
     return ", ".join(
-        f"{abs(gain):.3f} bits {'better' if gain >= 0 else 'worse'} than {name}"
+        f"{abs(gain):.{digits}f} bits {'better' if gain >= 0 else 'worse'} than {name}"
         for name, gain in gains
     )
 

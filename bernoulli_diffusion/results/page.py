@@ -7,10 +7,11 @@ around is templates/report.html, and what a kind of data adds is that kind's.
 import shlex
 from pathlib import Path
 
+from ..estimate import text
 from ..system.files import write_atomically
 from .pages import duration, network_name, picture_file, read_text, rendered
 from .record import Results
-from .verdict import best_bounds, findings
+from .verdict import best_bounds, curve, findings
 
 FILE_NAME = "report.html"
 CURVES = {
@@ -65,12 +66,18 @@ def _tiles(results: Results) -> list[tuple[str, str]]:
     tiles = []
     best = best_bounds(results)
     if best:
-        judged_by, point = next(iter(best.items()))
-        value = f"{point.bits:.3f} ± {point.error:.3f} bits"
-        tiles.append((value, f"best bound on {judged_by}, epoch {point.epoch:,}"))
-        for name in ("val", "train") if results.has_val else ("train",):
-            bits, errors = (vars(results.bound)[key] for key in (name, f"{name}_standard_error"))
-            tiles.append((f"{bits[-1]:.3f} ± {errors[-1]:.3f} bits", f"last bound on {name}"))
+        measured = results.recommended
+        which = f"of the recommended weights, epoch {next(iter(best.values())).epoch:,}"
+        date = f" (measured {measured.date})" if measured else ""
+        for name, point in best.items():
+            value = f"{text(point.bits, point.error)} bits"
+            tiles.append((value, f"bound on {name} {which}{date}"))
+        last = curve(results, "train")[-1]
+        if last.epoch != best["train"].epoch:
+            for name in best:
+                point = curve(results, name)[-1]
+                value = f"{text(point.bits, point.error)} bits"
+                tiles.append((value, f"bound on {name} of the last weights, epoch {point.epoch:,}"))
     for name, bits in results.known_baselines().items():
         tiles.append((f"{bits:.3f} bits", f"baseline: {name}"))
     if best:

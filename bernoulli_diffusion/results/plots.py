@@ -179,7 +179,7 @@ def _draw_distance(axes: Axes, measure: Measure, results: Results) -> None:
     """A measure that is 0 where samples are as the data, and what chance alone would show."""
     epochs, values = _floats(results.validated_epochs), _floats(measure.values)
     if len(values):
-        label = f"samples to {results.judged_by}.txt: {measure.text(values[-1])}"
+        label = f"samples to {results.shown_beside}.txt: {measure.text(values[-1])}"
         axes.plot(epochs, values, color=TRAIN, label=label, **_line(len(epochs)))
     shown = values[values > 0]
     if measure.floor is not None:
@@ -194,7 +194,7 @@ def _draw_distance(axes: Axes, measure: Measure, results: Results) -> None:
         axes.set_yscale("log")
         axes.set_ylim(least / 2, 1.5 * max(shown.max(), measure.floor_high or 0))
     axes.set_ylabel(measure.label)
-    _legend(axes, f"{measure.label.capitalize()} between samples and {results.judged_by}.txt")
+    _legend(axes, f"{measure.label.capitalize()} between samples and {results.shown_beside}.txt")
 
 
 def _figure(right: float, panels: int = 1) -> tuple[Figure, list[Axes]]:

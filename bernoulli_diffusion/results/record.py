@@ -56,9 +56,9 @@ class Measure:
     def text(self, value: float) -> str:
         return self.number(value) + ("%" if self.unit == "share" else "")
 
-    def last_in_words(self) -> str:
+    def in_words(self, value: float) -> str:
         """50.0% in train.txt; energy distance 0.0200, by chance 0.0100."""
-        value = self.text(self.values[-1])
+        value = self.text(value)
         words = f"{value} {self.label}" if self.unit == "share" else f"{self.label} {value}"
         if self.floor is not None:
             words += f" ({self.text(self.floor)} by chance"
@@ -85,10 +85,25 @@ class Data:
 
 @dataclass
 class Bound:
-    """A bound on -log2 p(x) and its standard error, in bits per sample."""
+    """A bound on -log2 p(x), in bits per sample, and its errors, as in estimate.Estimate."""
 
     bits: float
-    standard_error: float
+    standard_error: float  # as an estimate for the law: the lines are a sample of it
+    monte_carlo_error: float | None = None  # for these lines alone; None if it is not known
+    lines: int = 0  # that were drawn
+    blocks: list[float] = field(default_factory=list)  # means of blocks of lines, for differences
+
+
+@dataclass
+class Measured:
+    """Some weights, measured precisely: what is said of them at the end of a run."""
+
+    epoch: float
+    date: str  # when they were measured
+    checkpoint: str  # the name of their file in checkpoints/
+    bounds: dict[str, Bound | None]  # of train and val
+    samples: dict[str, float] = field(default_factory=dict)  # what was measured of samples
+    examples: list = field(default_factory=list)  # the first of these
 
 
 @dataclass
@@ -129,7 +144,12 @@ class Results:
     bound: Bounds = field(default_factory=Bounds)
     measures: list[Measure] = field(default_factory=list)
     examples_per_epoch: list[list] = field(default_factory=list)  # the first samples of each
-    final_bound: dict[str, Bound | None] | None = None  # of train and val, from more draws
+    blocks: dict[str, list[list[float]]] = field(default_factory=dict)  # of bound, for differences
+    block_lines: dict[str, int] = field(default_factory=dict)  # over how many lines the blocks are
+    final_bound: dict[str, Bound | None] | None = None  # those of recommended (in 1.0 of the last)
+    recommended: Measured | None = None  # the weights in model_best.pt
+    last: Measured | None = None  # the last weights, if they are others
+    val_is_unlike: bool = False  # than what was learnt, so that it is no guide (see verdict.py)
     data_examples: list = field(default_factory=list)  # what samples are shown beside
     statistics: dict | None = None  # of the last samples; their form is the kind of data's own
     samples_per_second: float | None = None  # of the last validation
@@ -141,7 +161,12 @@ class Results:
 
     @property
     def judged_by(self) -> str:
-        """The file by whose bound weights are chosen: "val", or "train" without val.txt."""
+        """The file by whose bound weights are chosen: "val", or "train" if there is none that guides."""
+        return "val" if self.has_val and not self.val_is_unlike else "train"
+
+    @property
+    def shown_beside(self) -> str:
+        """The file that samples are shown and measured beside."""
         return "val" if self.has_val else "train"
 
     @property
@@ -157,13 +182,18 @@ class Results:
         for measure in self.measures:
             measure.values.append(values[measure.name])
 
+    def shown(self, measure: Measure) -> float:
+        """What is told of samples: of those of the recommended weights, or else of the last ones."""
+        samples = self.recommended.samples if self.recommended else {}
+        return samples.get(measure.name, measure.values[-1])
+
     def last_in_short(self) -> list[Shown]:
-        """The last samples' measures that are shown on one line; those of one unit together."""
+        """The measures that are shown on one line; those of one unit together."""
         shown = []
         told = [m for m in self.measures if m.short and m.values]
         for unit, group in groupby(told, key=lambda m: m.unit or m.name):
             group = list(group)
-            value = "/".join(m.number(m.values[-1]) for m in group) + "%" * (unit == "share")
+            value = "/".join(m.number(self.shown(m)) for m in group) + "%" * (unit == "share")
             floor = group[0].floor
             note = "" if floor is None else f"{group[0].text(floor)} by chance"
             shown.append(Shown("/".join(m.short for m in group), value, note))
@@ -178,10 +208,8 @@ class Results:
         """Bits on judged_by of what needs no network, by its name in words."""
         found = {}
         for key, bits in self.baselines.items():
-            on_val = key.endswith("_val")
-            if bits is not None and (
-                on_val == self.has_val or not key.endswith(("_train", "_val"))
-            ):
+            here = key.endswith(f"_{self.judged_by}")
+            if bits is not None and (here or not key.endswith(("_train", "_val"))):
                 found[baseline_name(key).removesuffix(", val")] = bits
         return found
 
@@ -317,10 +345,14 @@ def _check_lengths(results: Results) -> None:
         expected = 0 if name.startswith("bound.val") and not results.has_val else count
         if len(values) != expected:
             raise ValueError(f"{name}: {len(values)} entries for {expected} validations")
+    for name, values in results.blocks.items():
+        if name not in results.block_lines or len(values) > count:
+            raise ValueError(f"blocks.{name}: {len(values)} entries for {count} validations")
 
 
 def is_finite(results: Results) -> bool:
     """Whether all its curves consist of finite numbers."""
     lists = [results.losses, results.validated_epochs, results.seconds]
     lists += [*vars(results.bound).values(), *(m.values for m in results.measures)]
+    lists += [values for blocks in results.blocks.values() for values in blocks]
     return all(math.isfinite(v) for values in lists for v in values)

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from .. import config as config_module
+from ..estimate import SURE, Difference
 from ..system.errors import UserError, printable
 from . import record
 from .pages import network_name, read_text
 from .record import Results, Shown
-from .verdict import best_bounds
+from .verdict import best_bounds, difference_of
 
 MAX_DEPTH = 4  # of folders below a given one, in which results are sought
 ABOUT_FILES = {"save_every_n_epochs", "save_every_minutes", "keep_checkpoints"}  # change no number
@@ -186,9 +187,26 @@ def group(runs: list[Run], sort: str) -> list[list[Run]]:
 
 
 def marks(runs: list[Run]) -> list[str]:
-    """For each run on the same data: "*" for the best bound, "=" for one that ties with it, or ""."""
+    """For each run on the same data: "*" for the best bound, "=" for one that ties with it, or "".
+
+    A tie is what chance explains in 95% of cases. "~" is one that was judged without pairs, by the
+    errors of both bounds, which hides differences that pairs would show.
+    """
     best = min(runs, key=lambda r: r.bound)
-    return [
-        "*" if r is best else "=" * (r.bound - best.bound <= math.hypot(r.error, best.error))
-        for r in runs
-    ]
+    return ["*" if r is best else _mark(r, best) for r in runs]
+
+
+def _mark(run: Run, best: Run) -> str:
+    if by_pairs := pair(run, best):
+        return "" if by_pairs.is_higher else "="
+    error = math.hypot(run.error, best.error)
+    return "~" * (run.bound - best.bound <= SURE * error)
+
+
+def pair(run: Run, other: Run) -> Difference | None:
+    """The bound of run less that of other, by pairs; None if they have no lines and draws in common."""
+    key, name = "training.num_bound_draws", run.results.judged_by
+    bounds = [(r.results.final_bound or {}).get(name) for r in (run, other)]
+    same = run.settings.get(key) == other.settings.get(key) is not None
+    same = same and run.data == other.data and name == other.results.judged_by
+    return difference_of(*bounds) if same and all(bounds) else None

@@ -17,13 +17,13 @@ from tqdm import tqdm
 from .. import __version__
 from .. import config as config_module
 from ..diffusion import Diffusion
+from ..estimate import Estimate, text
 from ..kinds import kind_of
-from ..likelihood import Estimate
 from ..noise import derive_seed
-from ..results import metrics, page, record
+from ..results import metrics, page, record, verdict
 from ..system.command_line import tell
 from ..system.device import all_threads, better_threads, use_threads
-from ..system.errors import RunError, printable
+from ..system.errors import RunError, UserError, printable
 from ..system.files import lock, remove_stray_temporaries, write_atomically
 from ..system.interrupt import Interrupt, Interrupted
 from . import checkpoint, trust
@@ -35,6 +35,7 @@ from .run_folder import RunFolder, file_sha256
 from .validator import Validator
 
 PICTURE = 14  # the stream of random numbers, of the run's seed, for reverse_process.gif
+DIVERGING = 3  # validations in a row that are worse than no training at all
 FINAL_DRAWS = 16  # times as many draws for the final bound as for each validation's
 DRAW_SHARE = 100  # redraw the pictures once this many times their cost has passed
 
@@ -93,7 +94,8 @@ class Trainer:
         diffusion = new_diffusion(folder.source, folder.train, self.config, device, fresh=fresh)
         batches = new_batches(folder.train, self.config, device, processes)
         self.loop = Loop(diffusion, batches, self.config, processes)
-        self.averaged = self.loop.averaged  # the diffusion that is measured
+        self.averaged = self.recommended = self.loop.averaged  # the diffusion that is measured
+        self._has_warned = False
         self.validator = Validator(folder.train, folder.val, self.config, device, processes)
         self.seconds_before = 0.0  # spent before this process took over
         self.started = time.monotonic()
@@ -181,7 +183,9 @@ class Trainer:
             self.results_dir = self.processes.from_first(
                 lambda: new_results_dir(folder.path, folder.results)
             )
-        self.results.status, self.results.final_bound = "running", None
+        results = self.results
+        results.status = "running"
+        results.final_bound = results.recommended = results.last = None
         mine = lock(self.results_dir) if self.processes.is_first else nullcontext()
         interrupt = Interrupt(has_parent=self.processes.size > 1)
         with mine, interrupt, self._progress_bar() as self.bar:
@@ -333,12 +337,20 @@ class Trainer:
             if bound is not None:
                 getattr(results.bound, name).append(bound.bits)
                 getattr(results.bound, f"{name}_standard_error").append(bound.standard_error)
+                self._keep_blocks(name, bound)
         results.add_measured(measures.of(samples))
         examples = measures.examples(samples, self.training.num_examples)
         results.examples_per_epoch.append(examples)
         results.samples_per_second = float(f"{samples_per_second:.4g}")
         results.statistics = measures.statistics(samples)
-        self._keep_best((bounds["val"] or bounds["train"]).bits)
+        if (
+            verdict.is_val_unlike(results) != results.val_is_unlike
+        ):  # by another measure from now on
+            results.val_is_unlike = not results.val_is_unlike
+            self.loop.plan.best_bound = math.inf
+        self._keep_best(bounds[results.judged_by].bits)
+        self.loop.plan.validations_without_progress = verdict.validations_without_progress(results)
+        self._warn_of_divergence()
         self.write_results()
         if self.processes.is_first:
             metrics.append_last(results, self.results_dir)
@@ -348,9 +360,12 @@ class Trainer:
         self._show_on_board()
         self._report()
 
-    def _measure_bounds(self, interrupt: Interrupt, times: int = 1) -> dict[str, Estimate | None]:
-        self.processes.share_buffers(self.averaged.reverse_model)
-        bounds = self.validator.bounds(self.averaged, interrupt.poll, times)
+    def _measure_bounds(
+        self, interrupt: Interrupt, times: int = 1, diffusion: Diffusion | None = None
+    ) -> dict[str, Estimate | None]:
+        diffusion = diffusion or self.averaged
+        self.processes.share_buffers(diffusion.reverse_model)
+        bounds = self.validator.bounds(diffusion, interrupt.poll, times)
         for name, bound in bounds.items():
             if bound is not None and not math.isfinite(bound.bits + bound.standard_error):
                 raise RunError(
@@ -359,13 +374,70 @@ class Trainer:
                 )
         return bounds
 
+    def _keep_blocks(self, name: str, bound: Estimate) -> None:
+        """What later differences to this validation need: the means of blocks of lines."""
+        results = self.results
+        blocks = results.blocks.setdefault(name, [])
+        missing = len(results.validated_epochs) - 1 - len(blocks)  # of a run that version 1.0 began
+        blocks += [[] for _ in range(missing)]
+        blocks.append(_rounded(bound.blocks))
+        results.block_lines[name] = bound.lines
+
+    def _warn_of_divergence(self) -> None:
+        if self._has_warned or not verdict.has_diverged(self.results, DIVERGING):
+            return
+        self._has_warned = True
+        self.warn(
+            f"the bound on train has been worse than without any training for {DIVERGING} validations;"
+            " try a smaller training.lr, or more warmup_steps"
+        )
+
     @all_threads()
     def measure_final_bound(self, interrupt: Interrupt) -> None:
-        """The averaged weights' bound once more, from more draws than at each validation."""
-        bounds = self._measure_bounds(interrupt, FINAL_DRAWS)
-        self.results.final_bound = {
-            name: bound and record.Bound(*bound) for name, bound in bounds.items()
-        }
+        """Measure the recommended weights precisely, and the last ones too if these are others.
+
+        From more draws than at each validation, and from other ones: the best of many is lucky.
+        """
+        results, last = self.results, self.results.validated_epochs[-1]
+        best = self._load_best() if results.best_epoch not in (None, last) else None
+        self.recommended = best or self.averaged
+        if best:
+            file = f"model_epoch_{self.epoch}.pt"
+            results.last = self._measured(self.averaged, last, file, interrupt)
+        epoch = results.best_epoch if best else last
+        results.recommended = self._measured(self.recommended, epoch, "model_best.pt", interrupt)
+        results.final_bound = results.recommended.bounds
+
+    def _load_best(self) -> Diffusion | None:
+        """The averaged weights of model_best.pt; None, with a warning, if they are gone."""
+        path = self.results_dir / "checkpoints" / "model_best.pt"
+        try:
+            weights = self.processes.from_first(lambda: checkpoint.load(path)["averaged_weights"])
+            model = copy.deepcopy(self.averaged.reverse_model)
+            checkpoint.load_weights(model, weights, path)
+        except UserError as error:
+            self.warn(f"{error}; the last weights are described instead")
+            return None
+        return Diffusion(self.averaged.process, model)
+
+    def _measured(
+        self, diffusion: Diffusion, epoch: float, file: str, interrupt: Interrupt
+    ) -> record.Measured:
+        measures = self.validator.measures
+        bounds = self._measure_bounds(interrupt, FINAL_DRAWS, diffusion)
+        samples = self.validator.draw(diffusion, interrupt.poll)
+        self.results.statistics = measures.statistics(samples)
+        return record.Measured(
+            epoch=epoch,
+            date=datetime.now().isoformat(" ", "seconds"),
+            checkpoint=file,
+            bounds={
+                name: bound and record.Bound(*bound[:4], _rounded(bound.blocks))
+                for name, bound in bounds.items()
+            },
+            samples=measures.of(samples),
+            examples=measures.examples(samples, self.training.num_examples),
+        )
 
     def _keep_best(self, bound: float) -> None:
         """Keep the weights with the best bound in model_best.pt."""
@@ -383,10 +455,11 @@ class Trainer:
         results = self.results
         if not results.validated_epochs:
             return ""
-        text = f", bound {results.bound.train[-1]:.3f} bits"
+        bound = results.bound
+        told = f", bound {text(bound.train[-1], bound.train_standard_error[-1])} bits"
         if results.has_val:
-            text += f" (val {results.bound.val[-1]:.3f})"
-        return text + results.last_on_one_line()
+            told += f" (val {text(bound.val[-1], bound.val_standard_error[-1])})"
+        return told + results.last_on_one_line()
 
     # ------------------------------------------------------------------------------- telling
 
@@ -565,9 +638,14 @@ class Trainer:
         seed, train = derive_seed(self.training.seed, PICTURE), self.folder.train
         try:
             self.kind.draw_model(
-                self.averaged, self.config, train, seed, self.results_dir, interrupt.poll
+                self.recommended, self.config, train, seed, self.results_dir, interrupt.poll
             )
         except Interrupted:
             raise
         except Exception as error:
             self.warn(f"reverse_process.gif could not be drawn: {type(error).__name__}: {error}")
+
+
+def _rounded(blocks: tuple[float, ...]) -> list[float]:
+    """To seven digits, which is more than their noise leaves any meaning."""
+    return [float(f"{value:.7g}") for value in blocks]

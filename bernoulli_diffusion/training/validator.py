@@ -1,21 +1,20 @@
 """What is measured of a model while it trains: its bound, and how its samples compare with the data."""
 
-import math
-
 import numpy as np
 import torch
 
 from ..config import Config
 from ..diffusion import Diffusion
+from ..estimate import Estimate
 from ..kinds import kind_of
-from ..likelihood import Estimate, estimate_bound
+from ..likelihood import Draws, bound_draws, draws_per_line, estimate_of, joined
 from ..noise import derive_seed
 from ..sampling import sample
 from .distributed import Processes
 
-# Streams of random numbers derived from the run's seed. The same noise serves every validation, so
-# that two epochs differ by the model alone.
-TRAIN_SUBSET, VAL_SUBSET, BOUND_DRAWS, SAMPLES = range(1, 5)
+# Streams of random numbers. The same noise serves every validation, so that two epochs differ by the
+# model alone. Only that of SAMPLES depends on the run's seed.
+SUBSET, BOUND_DRAWS, SAMPLES = 1, 3, 4
 
 
 class Validator:
@@ -34,37 +33,44 @@ class Validator:
     ):
         self.processes = processes
         self.config, self.device, self.length = config, device, train.length
-        self.train_subset = self._subset(train, TRAIN_SUBSET)
-        self.val_subset = self._subset(val, VAL_SUBSET) if val else None
+        self.train, self.val = train, val
+        self.train_subset = self._subset(train)
+        self.val_subset = self._subset(val) if val else None
         self.kind = kind_of(config)
         self.measures = self.kind.Measures(train, val, config, self.val_subset or self.train_subset)
 
-    def _subset(self, strings, stream: int):
-        """A fixed random subset, as many as there are draws for."""
-        size = min(len(strings), self.config.training.num_bound_draws)
-        rng = np.random.default_rng(derive_seed(self.config.training.seed, stream))
-        rows = np.sort(rng.choice(len(strings), size, replace=False))
-        return strings.part(rows)
+    def _subset(self, samples, times_draws: int = 1):
+        """As many lines as there are draws for, in random order, always the same of the same file."""
+        size = min(len(samples), times_draws * self.config.training.num_bound_draws)
+        rng = np.random.default_rng(SUBSET)
+        return samples.part(rng.choice(len(samples), size, replace=False))
 
     def bounds(
         self, diffusion: Diffusion, poll=lambda: None, times_draws: int = 1
     ) -> dict[str, Estimate | None]:
-        """The bound on train and on val, None without val.txt; from times_draws as many draws."""
-        training, rank = self.config.training, self.processes.rank
-        num_draws = -(-times_draws * training.num_bound_draws // self.processes.size)
-        num_draws = max(2, num_draws)  # a single one has no standard error
-        seed = derive_seed(training.seed, BOUND_DRAWS, *([rank] if rank else []))
+        """The bound on train and on val, None without val.txt; from times_draws as many draws.
 
-        def estimate(strings) -> tuple[int, Estimate] | None:
-            share = strings and strings.part(self.processes.share(len(strings)))
-            if not share:
+        Which lines are drawn, and with which random numbers, depends on the data and on
+        training.num_bound_draws alone: two validations, and two runs on the same data, can be
+        subtracted line by line.
+        """
+        num_draws = times_draws * self.config.training.num_bound_draws
+        seed = derive_seed(BOUND_DRAWS, times_draws)
+        subsets = self.train_subset, self.val_subset
+        if times_draws > 1:
+            subsets = [data and self._subset(data, times_draws) for data in (self.train, self.val)]
+
+        def draws(samples) -> Draws | None:
+            if samples is None:
                 return None
-            return len(share), estimate_bound(diffusion, share, num_draws, seed, self.device, poll)
+            R, lines = draws_per_line(len(samples), num_draws), self.processes.share(len(samples))
+            return bound_draws(diffusion, samples, R, seed, self.device, lines, poll)
 
-        shares = self.processes.gather(
-            lambda: (estimate(self.train_subset), estimate(self.val_subset))
-        )
-        return dict(zip(("train", "val"), map(_pooled, zip(*shares, strict=True)), strict=True))
+        def estimate(shares: tuple[Draws | None, ...]) -> Estimate | None:
+            return None if shares[0] is None else estimate_of(joined(shares))
+
+        shares = self.processes.gather(lambda: [draws(part) for part in subsets])
+        return dict(zip(("train", "val"), map(estimate, zip(*shares, strict=True)), strict=True))
 
     def draw(self, diffusion: Diffusion, poll=lambda: None):
         """num_val_samples samples, always from the same noise."""
@@ -82,14 +88,3 @@ class Validator:
         to_data = diffusion.process.to_data
         shares = self.processes.gather(lambda: [self.kind.pack(to_data(x)) for x in batches])
         return self.kind.join([part for share in shares for part in share], self.length)
-
-
-def _pooled(shares: tuple[tuple[int, Estimate] | None, ...]) -> Estimate | None:
-    """The mean over all strings from those over shares of them, (how many, Estimate) each."""
-    known = [share for share in shares if share]
-    if len(known) < 2:
-        return known[0][1] if known else None
-    total = sum(count for count, _ in known)
-    bits = sum(count * estimate.bits for count, estimate in known) / total
-    errors = (count * estimate.standard_error / total for count, estimate in known)
-    return Estimate(bits, math.hypot(*errors))

@@ -1,7 +1,6 @@
 """Several processes, started by torchrun as a user would: one run, one results folder, nobody hangs."""
 
 import json
-import math
 import os
 import signal
 import socket
@@ -16,7 +15,6 @@ import torch
 from torch import nn
 
 from bernoulli_diffusion.bits.data import BitStrings, to_text
-from bernoulli_diffusion.likelihood import Estimate
 from bernoulli_diffusion.reverse_model import ReverseModel
 from bernoulli_diffusion.system.errors import UserError
 from bernoulli_diffusion.training import distributed
@@ -25,7 +23,6 @@ from bernoulli_diffusion.training.distributed import (
     _has_unused_parameters,
     check_batch_size,
 )
-from bernoulli_diffusion.training.validator import _pooled
 
 ROOT = Path(__file__).parents[2]
 CONFIG = """
@@ -88,13 +85,6 @@ def test_one_process_needs_nobody():
     assert alone.gather(lambda: 3) == [3]
     assert alone.from_first(lambda: 3) == 3
     assert alone.mean(torch.ones(2)).tolist() == [1, 1]
-
-
-def test_pooled_estimates_are_those_of_all_strings():
-    pooled = _pooled(((1, Estimate(10.0, 0.3)), None, (3, Estimate(2.0, 0.1))))
-    assert pooled.bits == pytest.approx((10 + 3 * 2) / 4)
-    assert pooled.standard_error == pytest.approx(math.hypot(0.3, 3 * 0.1) / 4)
-    assert _pooled((None, None)) is None
 
 
 def test_a_batch_smaller_than_the_processes():

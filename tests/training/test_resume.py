@@ -436,7 +436,7 @@ def test_a_loss_that_diverges_when_the_run_is_stopped(run_dir, monkeypatch):
 
 def test_an_infinite_bound_ends_the_run(run_dir, monkeypatch):
     monkeypatch.setattr(
-        "bernoulli_diffusion.training.validator.estimate_bound",
+        "bernoulli_diffusion.training.validator.estimate_of",
         lambda *_: Estimate(8.0, math.inf),
     )
     trainer = start(run_dir)
