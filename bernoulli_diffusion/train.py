@@ -3,13 +3,12 @@
 from .system import requirements  # noqa: F401  says in one line what is missing
 
 # isort: split
-import dataclasses
 import os
 import shlex
 import sys
+from dataclasses import fields
 from pathlib import Path
 
-from .config import Config
 from .system.command_line import ArgumentParser, called_as, put_out, run, tell
 from .system.interrupt import Interrupted, ending_at_once
 
@@ -31,18 +30,25 @@ MEANT = {
     "gpus": "--device cuda, or torchrun for several",
     "learning-rate": "--lr",
 }
-MEANT |= {
-    key.replace("_", "-"): f"--set {section.name}.{key}=VALUE"
-    for section in dataclasses.fields(Config)
-    for key in vars(section.default_factory())
-}
+
+
+def meant(name: str) -> str | None:
+    """What to type instead of the option --name, which there is not."""
+    with ending_at_once():
+        from .config import Config
+
+    sections = {section.name: vars(section.default_factory()) for section in fields(Config)}
+    for section, keys in sections.items():
+        if name.replace("-", "_") in keys:
+            return f"--set {section}.{name.replace('-', '_')}=VALUE"
+    return MEANT.get(name)
 
 
 def parse_arguments():
     parser = ArgumentParser(
         description="Train a model on the strings of a run folder. The last line printed is the "
         "folder with the results.",
-        meant=MEANT,
+        meant=meant,
     )
     parser.add_argument(
         "run_dir",

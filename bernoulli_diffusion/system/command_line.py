@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from .. import __version__
@@ -29,16 +30,18 @@ PACKAGE = __name__.partition(".")[0]
 class ArgumentParser(argparse.ArgumentParser):
     """argparse, with wrong usage told in one line like every other mistake, and --version.
 
-    meant: what to type instead of an option that this command does not have, by its name without
-    dashes, as other tools of the field have it.
+    meant: says what to type instead of an option that this command does not have, given its name without
+    dashes, as other tools of the field have it; None if it does not know.
     """
 
-    def __init__(self, prog: str | None = None, meant: dict[str, str] | None = None, **options):
+    def __init__(
+        self, prog: str | None = None, meant: Callable[[str], str | None] | None = None, **options
+    ):
         if prog is None:
             words = called_as()
             prog = " ".join(words) if "-m" in words else Path(words[-1]).name
         super().__init__(prog, **options)
-        self.meant = meant or {}
+        self.meant = meant or (lambda _: None)
         self.add_argument(
             "--version", action="version", version=f"bernoulli-diffusion {__version__}"
         )
@@ -52,7 +55,7 @@ class ArgumentParser(argparse.ArgumentParser):
     def _hint(self, option: str) -> str:
         """What may be meant by an option that does not exist, as the end of an error."""
         name = option.partition("=")[0]
-        meant = self.meant.get(name.lstrip("-").replace("_", "-"))
+        meant = self.meant(name.lstrip("-").replace("_", "-"))
         if name.startswith("-") and not meant:
             known = [word for word in self._option_string_actions if word.startswith("--")]
             meant = next(iter(difflib.get_close_matches(name.replace("_", "-"), known, n=1)), None)

@@ -36,7 +36,7 @@ def start(tmp_path_factory) -> Path:
     """The best checkpoint of another run."""
     folder = tmp_path_factory.mktemp("start")
     command = Command(folder, "train.py", make_run(folder / "run"), "--device", "cpu", "--seed", 9)
-    assert command.wait() == 0, command.stderr
+    assert command.wait(300) == 0, command.stderr
     return only_results_dir(folder / "run") / "checkpoints" / "model_best.pt"
 
 
@@ -58,7 +58,7 @@ def undisturbed(tmp_path_factory, start) -> dict[str, tuple[dict, str]]:
         begin, _, place = options(way, folder, start)
         arguments = run_dir, "--device", "cpu", *begin
         command = Command(folder, "train.py", *arguments, prepare=record, given=[str(phases)])
-        assert command.wait() == 0, command.stderr
+        assert command.wait(300) == 0, command.stderr
         found[way] = outcome(only_results_dir(place)), phases.read_text()
     return found
 
@@ -76,17 +76,17 @@ def test_a_run_that_is_struck_and_resumed(tmp_path, undisturbed, start, number):
     blow = letter, times, sent, delay
     begin, more = [run_dir, "--device", "cpu", *begin], [run_dir, "--device", "cpu", *more]
     struck = Command(tmp_path / "1", "train.py", *begin, prepare=strike, given=blow)
-    survived = struck.wait() == 0  # the blow came after the end
+    survived = struck.wait(300) == 0  # the blow came after the end
     codes = (-sent,) if sent == KILL else (128 + sent, -sent)
     assert survived or struck.wait() in codes, struck.stderr
     resumed = Command(tmp_path / "2", "train.py", *more, "--resume")
-    if resumed.wait() == 2 and "no run with a checkpoint to resume" in resumed.stderr:
+    if resumed.wait(300) == 2 and "no run with a checkpoint to resume" in resumed.stderr:
         # killed in the first epoch: the first checkpoint was not written yet
         assert sent == KILL
         assert not list(only_results_dir(place).glob("checkpoints/model_epoch_*"))
         only_results_dir(place).rename(tmp_path / "lost")
         resumed = Command(tmp_path / "3", "train.py", *begin)
         print("STARTED AGAIN", way, blow)
-    assert resumed.wait() == 0, resumed.stderr
+    assert resumed.wait(300) == 0, resumed.stderr
     assert_identical(outcome(only_results_dir(place)), expected)
     print("SURVIVED" if survived else "STRUCK", way, blow)
