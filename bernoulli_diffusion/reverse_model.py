@@ -17,6 +17,7 @@ from torch.nn.functional import silu
 
 MOST_PAIRED = 1024  # bits: the pairwise weights of longer strings would outnumber the MLP's by far
 PARTNERS = 8  # for each bit on average, at most
+DROPOUT, MOST_DROPOUT = 15.0, 0.5  # of one string of independent bits; fewer for more strings
 
 
 class ReverseModel(nn.Module):
@@ -28,7 +29,7 @@ class ReverseModel(nn.Module):
         T: int,
         width: int = 256,
         num_blocks: int = 2,
-        dropout: float | None = None,  # None: more for fewer training strings
+        dropout: float | None = None,  # None: prepare chooses it
     ):
         super().__init__()
         self.T, self.choose_dropout = T, dropout is None
@@ -58,16 +59,22 @@ class ReverseModel(nn.Module):
         x_0: (n, L) float 0/1, and 0.5 where a bit is unknown, which is not counted. A pair counts if
         its correlation is larger than the largest that chance is likely to produce among all pairs of
         independent bits, sqrt(2 log(number of pairs) / n), and only the strongest pairs, PARTNERS for
-        each bit on average: the MLP is better at many weak ties.
+        each bit on average: the MLP is better at many weak ties. Dropout is for few strings, and less
+        of it where single bits tell a lot about each other, which must be heard to be used.
         """
         n, L = x_0.shape
         known = x_0 != 0.5
         self.frequency.copy_(((x_0 == 1).sum(dim=0) + 1) / (known.sum(dim=0) + 2))
+        z = known * (x_0 - self.frequency) / self.spread()
+        some = torch.arange(0, L, -(-L // MOST_PAIRED))  # all of them, unless there are many
+        correlation = z[:, some].T @ z / n  # (<= MOST_PAIRED, L)
+        correlation[torch.arange(len(some)), some] = 0
         if self.choose_dropout:
-            self.dropout.fill_(min(0.5, 12 / math.sqrt(n)))
+            variance = self.spread()[some].square()
+            strongest = correlation.abs().amax(dim=1) @ variance / variance.sum()
+            share = DROPOUT / math.sqrt(n) * (1 - strongest)
+            self.dropout.copy_(share.clamp(0, MOST_DROPOUT))
         if self.pairs is not None:
-            z = known * (x_0 - self.frequency) / self.spread()
-            correlation = (z.T @ z / n).fill_diagonal_(0)  # (L, L)
             by_chance = math.sqrt(2 * math.log(max(2, L * (L - 1) / 2)) / n)
             weakest = correlation.abs().flatten().topk(min(PARTNERS * L, L * L)).values[-1]
             self.is_pair.copy_(correlation.abs() >= weakest.clamp_min(by_chance))
