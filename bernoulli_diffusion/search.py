@@ -90,7 +90,7 @@ def main() -> None:
 
     run_dir, device = arguments.run_dir, choose_device(arguments.device)
     folder = read_run_folder(run_dir)
-    if folder.val is None:
+    if folder.val is None or folder.is_split:  # each seed would hold out other lines
         raise UserError(
             f"{run_dir / 'val.txt'}: no such file; search chooses by strings that are not trained on:"
             " take a random tenth of the lines of train.txt for it"

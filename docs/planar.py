@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from bernoulli_diffusion import planar
 
 TOP = Path(__file__).parent.parent
-POINTS = 20_000
+POINTS = 5_000
 
 
 def points(lines: list[str], name: str) -> np.ndarray:
@@ -26,7 +26,7 @@ def points(lines: list[str], name: str) -> np.ndarray:
 def samples(run_dir: Path) -> list[str]:
     """Strings from the newest trained model of a run folder."""
     found = sorted(run_dir.glob("results/*/checkpoints/model_best.pt"))
-    command = [sys.executable, "generate.py", found[-1], str(POINTS), "--steps", "100"]
+    command = [sys.executable, "generate.py", found[-1], str(POINTS), "--steps", "50"]
     done = subprocess.run(command, cwd=TOP, stdout=subprocess.PIPE, text=True, check=True)
     return done.stdout.split()
 

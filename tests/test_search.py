@@ -211,7 +211,7 @@ def test_two_trials_and_their_ensemble(tmp_path, monkeypatch, capsys):
 
 
 def test_mistakes(tmp_path):
-    (tmp_path / "train.txt").write_text("01\n10\n")
+    (tmp_path / "train.txt").write_text("01\n10\n" * 100)  # of which training would hold out some
     done = call("-m", "bernoulli_diffusion.search", tmp_path, "--minutes", 1, code=2)
     assert "val.txt: no such file" in done.stderr
     missing = "-m", "bernoulli_diffusion.search", tmp_path, "--minutes", 1, "--networks", "no.py"
