@@ -1,0 +1,50 @@
+"""Measures of synthetic records on laws that are known."""
+
+import numpy as np
+import pytest
+
+from bernoulli_diffusion.tables import quality
+
+N = 4000
+RANDOM = np.random.default_rng(0)
+
+
+def records(count, tied=True):
+    a = RANDOM.integers(0, 4, count)
+    b = np.where(tied, (a + RANDOM.integers(0, 2, count)) % 4, RANDOM.integers(0, 4, count))
+    return np.stack([a, b, RANDOM.integers(0, 50, count), RANDOM.integers(0, 50, count)], axis=1)
+
+
+def test_associations_are_one_of_copies_and_none_of_independent_columns():
+    a = RANDOM.integers(0, 5, N)
+    found = quality.associations(np.stack([a, 4 - a, RANDOM.integers(0, 7, N)], axis=1))
+    assert found[0, 1] == pytest.approx(1, abs=1e-6)
+    assert found[0, 2] < 0.05
+    assert (found == found.T).all()
+
+
+def test_copies_and_the_closest_row():
+    train, other = records(500), records(500)
+    assert quality.copies(train[:50], train) == (1.0, 0.0)
+    known = {tuple(row) for row in train}
+    found = quality.copies(other, train)
+    share = np.mean([tuple(row) in known for row in other])
+    assert found.value == pytest.approx(share)
+    near = quality.closest(other, train, 0)
+    by_hand = [min((row != t).sum() for t in train) for row in other]
+    assert sorted(near) == sorted(by_hand)
+
+
+def test_boosted_trees_tell_what_is_broken_and_nothing_else():
+    pytest.importorskip("sklearn")
+    alike = quality.two_sample(records(1500), records(1500), 0)
+    assert abs(alike.value - 0.5) < 4 * alike.error
+    broken = quality.two_sample(records(1500), records(1500, tied=False), 0)
+    assert broken.value > 0.65
+
+
+def test_membership_is_the_share_of_pairs():
+    train, val = RANDOM.normal(size=60), RANDOM.normal(1, 1, size=40)
+    found = quality.membership(train, val)
+    assert found.value == pytest.approx((train[:, None] < val).mean())
+    assert found.error == pytest.approx((101 / (12 * 60 * 40)) ** 0.5)
