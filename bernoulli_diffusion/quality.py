@@ -16,6 +16,7 @@ from .system.interrupt import ending_at_once
 
 PAGE = "quality.html"
 MEMBERS = 400  # rows of train and of val whose bounds are compared
+PRECISION = 0.02  # of the mean of these bounds
 
 
 def parse_arguments():
@@ -150,17 +151,18 @@ def _membership(diffusion, strings: dict, seed: int):
     import numpy as np
     import torch
 
-    from .likelihood import Effort, bound_of_each
+    from .likelihood import bound_of_each, plan_bound
     from .tables import quality
 
     rows = [
         np.random.default_rng(seed).permutation(len(strings[key]))[:MEMBERS]
         for key in ("train", "val")
     ]
-    bits = []
+    bits, effort = [], None
     for key, chosen in zip(("train", "val"), rows, strict=True):
-        effort = Effort(64, torch.zeros(2, 8, dtype=torch.float64))
-        found = bound_of_each(diffusion, strings[key].part(np.sort(chosen)), effort, seed)
+        part = strings[key].part(np.sort(chosen))
+        effort = effort or plan_bound(diffusion, part, PRECISION, seed)
+        found = bound_of_each(diffusion, part, effort, seed)
         bits.append(torch.cat([values for values, _ in found]).numpy())
     return quality.membership(*bits)
 

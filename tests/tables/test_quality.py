@@ -2,8 +2,14 @@
 
 import numpy as np
 import pytest
+import torch
 
-from bernoulli_diffusion.tables import quality
+from bernoulli_diffusion import prepare
+from bernoulli_diffusion import quality as quality_command
+from bernoulli_diffusion.bits.process import BernoulliDiffusionProcess
+from bernoulli_diffusion.diffusion import Diffusion
+from bernoulli_diffusion.tables import quality, reading
+from bernoulli_diffusion.tables.planning import plan
 
 N = 4000
 RANDOM = np.random.default_rng(0)
@@ -48,3 +54,34 @@ def test_membership_is_the_share_of_pairs():
     found = quality.membership(train, val)
     assert found.value == pytest.approx((train[:, None] < val).mean())
     assert found.error == pytest.approx((101 / (12 * 60 * 40)) ** 0.5)
+
+
+class Nothing(torch.nn.Module):
+    """Knows nothing: independent fair bits."""
+
+    def forward(self, x_t, t):
+        return torch.zeros_like(x_t)
+
+
+def test_the_page_of_a_run(tmp_path):
+    values = {
+        "a": reading._values(map(str, RANDOM.integers(0, 4, 300)), {""}),
+        "b <&>": reading._values(RANDOM.choice(["x", "y$", ""], 300).tolist(), {""}),
+        "c": reading._values(["always"] * 300, {""}),
+    }
+    table = reading.Table(values, "", {"separator": ",", "header": True})
+    encoding = plan(table, np.ones(300, bool))
+    bits = encoding.encode(table)
+    (tmp_path / "train.txt").write_bytes(prepare.to_lines(bits[:200]))
+    (tmp_path / "val.txt").write_bytes(prepare.to_lines(bits[200:]))
+    diffusion = Diffusion(BernoulliDiffusionProcess(20), Nothing())
+    saved = {"columns": encoding.state()}
+    numbers, page = quality_command.compare(saved, diffusion, tmp_path, "model.pt", 250, 0)
+    assert numbers["samples"] == 250
+    assert 0 < numbers["column_distance"] < 0.5
+    assert numbers["column_distance_val"] < 0.2
+    assert numbers["copies_val"] == 1.0  # 12 different records: held-out rows stand in train too
+    assert abs(numbers["membership_auc"] - 0.5) < 4 * numbers["membership_auc_standard_error"]
+    text = page.decode()
+    assert text.count("data:image/png;base64,") == 2
+    assert "b &lt;&amp;&gt;" in text
