@@ -11,7 +11,7 @@ from ..estimate import text
 from ..system.files import write_atomically
 from .pages import duration, network_name, picture_file, read_text, rendered
 from .record import Results
-from .verdict import best_bounds, curve, findings
+from .verdict import best_bounds, findings
 
 FILE_NAME = "report.html"
 CURVES = {
@@ -72,12 +72,11 @@ def _tiles(results: Results) -> list[tuple[str, str]]:
         for name, point in best.items():
             value = f"{text(point.bits, point.error)} bits"
             tiles.append((value, f"bound on {name} {which}{date}"))
-        last = curve(results, "train")[-1]
-        if last.epoch != best["train"].epoch:
-            for name in best:
-                point = curve(results, name)[-1]
-                value = f"{text(point.bits, point.error)} bits"
-                tiles.append((value, f"bound on {name} of the last weights, epoch {point.epoch:,}"))
+        for name, bound in (results.last.bounds if results.last else {}).items():
+            if bound:
+                value = f"{text(bound.bits, bound.standard_error)} bits"
+                epoch = f"{results.last.epoch:,}"
+                tiles.append((value, f"bound on {name} of the last weights, epoch {epoch}"))
     for name, bits in results.known_baselines().items():
         tiles.append((f"{bits:.3f} bits", f"baseline: {name}"))
     if best:

@@ -57,13 +57,14 @@ def best_bounds(results: Results) -> dict[str, Point] | None:
     curves = {name: curve(results, name) for name in names if name == "train" or results.has_val}
     if not curves["train"]:
         return None
-    judged, again = curves[names[0]], results.recommended
-    best = min(range(len(judged)), key=lambda k: judged[k].bits)
+    again, judged = results.recommended, curves[names[0]]
     if again:
-        best = next((k for k, p in enumerate(judged) if p.epoch == again.epoch), best)
+        known = ((name, again.bounds.get(name)) for name in curves)
+        return {n: Point(again.epoch, b.bits, b.standard_error) for n, b in known if b}
+    best = min(range(len(judged)), key=lambda k: judged[k].bits)
     bounds = {name: points[best] for name, points in curves.items()}
     final = results.final_bound
-    if final and not results.recommended and best == len(judged) - 1:  # of version 1.0
+    if final and best == len(judged) - 1:  # of version 1.0
         for name, point in bounds.items():
             bounds[name] = Point(point.epoch, final[name].bits, final[name].standard_error)
     return bounds

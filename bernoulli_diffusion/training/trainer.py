@@ -343,13 +343,13 @@ class Trainer:
         results.examples_per_epoch.append(examples)
         results.samples_per_second = float(f"{samples_per_second:.4g}")
         results.statistics = measures.statistics(samples)
-        if (
-            verdict.is_val_unlike(results) != results.val_is_unlike
-        ):  # by another measure from now on
-            results.val_is_unlike = not results.val_is_unlike
-            self.loop.plan.best_bound = math.inf
+        plan, is_recipe = self.loop.plan, isinstance(self.loop.plan, Recipe)  # whose looks decide
+        if not is_recipe and verdict.is_val_unlike(results) != results.val_is_unlike:
+            results.val_is_unlike = not results.val_is_unlike  # by another measure from now on
+            plan.best_bound = math.inf
         self._keep_best(bounds[results.judged_by].bits)
-        self.loop.plan.validations_without_progress = verdict.validations_without_progress(results)
+        if not is_recipe:
+            plan.validations_without_progress = verdict.validations_without_progress(results)
         self._warn_of_divergence()
         self.write_results()
         if self.processes.is_first:
@@ -399,12 +399,16 @@ class Trainer:
         From more draws than at each validation, and from other ones: the best of many is lucky.
         """
         results, last = self.results, self.results.validated_epochs[-1]
-        best = self._load_best() if results.best_epoch not in (None, last) else None
+        # a recipe ends with its best weights
+        are_others = results.best_epoch not in (None, last)
+        are_others = are_others and not isinstance(self.loop.plan, Recipe)
+        best = self._load_best() if are_others else None
         self.recommended = best or self.averaged
         if best:
             file = f"model_epoch_{self.epoch}.pt"
             results.last = self._measured(self.averaged, last, file, interrupt)
-        epoch = results.best_epoch if best else last
+        is_kept = best or isinstance(self.loop.plan, Recipe)
+        epoch = results.best_epoch if is_kept and results.best_epoch is not None else last
         results.recommended = self._measured(self.recommended, epoch, "model_best.pt", interrupt)
         results.final_bound = results.recommended.bounds
 
