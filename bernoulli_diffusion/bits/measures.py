@@ -18,6 +18,8 @@ PAIR_BITS = 2000  # of a string: a product of matrices of this size takes a frac
 COUNTED_BYTES = 1 << 24  # of packed strings; more would take long to count the distinct ones among
 MAX_BITS = 64  # whose pairs are counted; 2,016 pairs are as many as a picture can show
 MAX_STRINGS = 1 << 16
+EXCESS_STRINGS = 4096  # on either side, of an independent_excess
+LEAST_STRINGS = {"train": 10, "val": 30}  # of which it means something
 
 
 class Measures:
@@ -36,6 +38,9 @@ class Measures:
         self.pairs = PairFrequencies(shown, config.training.num_val_samples)
         in_train = self.train_members.contains(val).sum() if val else 0
         self.facts = {"val_lines_in_train": int(in_train)}
+        excess = val and independent_excess(train, val)
+        if excess is not None:
+            self.facts["val_excess"] = excess
         self.baselines = {
             "uniform": float(train.length),
             "independent_train": independent_bits(train, train),
@@ -266,3 +271,32 @@ def independent_bits(train: BitStrings, strings: BitStrings) -> float:
     ones = (train.ones + 1) / (train.known + 2)  # (L,)
     share, zeros = strings.ones / len(strings), (strings.known - strings.ones) / len(strings)
     return float(-(share * np.log2(ones) + zeros * np.log2(1 - ones)).sum())
+
+
+def independent_excess(train: BitStrings, val: BitStrings) -> float | None:
+    """How much dearer val's lines are than a training line that was left out, in standard errors.
+
+    Under independent bits with the frequencies of train, or of train without that line. Lines of one
+    kind differ by chance: by 3 or less. None if there are too few lines to say.
+    """
+    if len(train) < LEAST_STRINGS["train"] or len(val) < LEAST_STRINGS["val"]:
+        return None
+
+    def costs(strings: BitStrings, left_out: int) -> np.ndarray:
+        zeros = train.known - train.ones
+        with np.errstate(divide="ignore"):  # a value that no training line has is never asked for
+            one, zero = (
+                -np.log2((count + 1 - left_out) / (train.known + 2 - left_out))
+                for count in (train.ones, zeros)
+            )
+        part = strings.part(
+            np.linspace(0, len(strings) - 1, min(len(strings), EXCESS_STRINGS), dtype=int)
+        )
+        cost = np.where(part.bits(), one, zero)
+        if part.unknown is not None:
+            cost[BitStrings(part.unknown, part.length).bits() == 1] = 0
+        return cost.sum(axis=1)
+
+    of_train, of_val = costs(train, 1), costs(val, 0)
+    error = np.hypot(of_train.std() / len(of_train) ** 0.5, of_val.std() / len(of_val) ** 0.5)
+    return float((of_val.mean() - of_train.mean()) / max(error, 1e-9))

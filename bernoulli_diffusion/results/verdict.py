@@ -128,8 +128,11 @@ def is_val_unlike(results: Results) -> bool:
     """Whether val.txt is no guide: what is learnt from train.txt makes its bound worse.
 
     The bound on val has never beaten what needs no network, and is clearly worse than that now; the
-    bound on train has. So it is with lines of another kind, or if nothing learnt carries over.
+    bound on train has. So it is with lines of another kind. If the lines of val.txt cost no more than
+    training lines that were left out, they are of the same kind, and too little can be learnt.
     """
+    if results.data.facts.get("val_excess", math.inf) < CLEAR:
+        return False
     if not results.has_val or has_beaten(results, "val") or not has_beaten(results, "train"):
         return False
     last, least = curve(results, "val")[-1], floor(results, "val")
