@@ -35,7 +35,7 @@ training: {epochs: 6, num_val_samples: 20, num_bound_draws: 64, warmup_steps: 2,
   validate_every_n_epochs: 2, save_every_n_epochs: 1}
 data: {batch_size: 4}
 """
-TIMINGS = {"seconds", "samples_per_second", "date"}
+TIMINGS = {"seconds", "samples_per_second", "date", "config_sha256"}  # of the file as it was typed
 
 # What a run does, by a letter, and the method with which that begins.
 PHASES = {
