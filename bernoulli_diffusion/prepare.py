@@ -22,7 +22,8 @@ then:
   python train.py runs/people
   python generate.py runs/people/results/<time>/checkpoints/model_best.pt 1000 --output synthetic.csv
 """
-MADE = ("train.txt", "val.txt", "test.txt", "weights.txt")
+MADE = ("train.txt", "val.txt", "test.txt")
+MOST_REPEATED = 10_000_000  # lines, where weights repeat them
 
 
 def share_or_file(text: str) -> float | Path:
@@ -163,8 +164,14 @@ def prepare(
             raise UserError("the files have strings of different lengths")
         bits = np.concatenate([t.bits for t in tables])
         if tables[0].weights is not None and len(tables) == 1:
-            numbers = tables[0].weights[parts["train"]]
-            written["weights.txt"] = "".join(f"{w:g}\n" for w in numbers).encode()
+            weights = tables[0].weights[parts["train"]]
+            if (weights % 1).any() or weights.sum() > MOST_REPEATED:
+                raise UserError(
+                    f"{printable(file)}: weights are whole numbers that add up to at most"
+                    f" {MOST_REPEATED:,}; each line is written so many times"
+                )
+            parts["train"] = np.repeat(parts["train"], weights.astype(int))
+            tell("each line of train.txt is written as often as its weight says")
     else:
         table = joined(tables)
         train = np.zeros(len(table), bool)

@@ -128,3 +128,14 @@ def test_a_train_txt_of_somebody_else_is_left_alone(people, tmp_path):
     assert done.returncode == 2
     assert "was not made from a table" in done.stderr
     assert (tmp_path / "run" / "train.txt").read_text() == "0110\n"
+
+
+def test_weights_repeat_lines(tmp_path):
+    (tmp_path / "bits.wdata").write_text("3|0,1,1\n1|1,0,0\n")
+    done = prepare(tmp_path / "bits.wdata", tmp_path / "run", "--val", "0")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "run" / "train.txt").read_text() == "011\n" * 3 + "100\n"
+    (tmp_path / "bits.wdata").write_text("0.5|0,1,1\n1|1,0,0\n")
+    done = prepare(tmp_path / "bits.wdata", tmp_path / "other", "--val", "0")
+    assert done.returncode == 2
+    assert "weights are whole numbers" in done.stderr
