@@ -17,8 +17,7 @@ from .verdict import curve, findings
 LEGEND = (
     "* best; = no difference to the best beyond chance, compared on the same lines and draws (in 5% of"
     " cases equal runs are told apart); ~ the same, but without such pairs, by the errors of both, so"
-    " that only large differences show: compare --on FILE measures runs on the same draws. Bounds in"
-    " bits."
+    " that only large differences show. Bounds in bits."
 )
 
 
