@@ -117,26 +117,46 @@ def nothing_learnt(results: Results, name: str) -> float | None:
 
 def has_beaten(results: Results, name: str) -> bool:
     """Whether the bound on train or val was ever lower than floor by more than chance explains."""
+    return any(_beats(results, name, p.bits, p.error) for p in curve(results, name))
+
+
+def _beats(results: Results, name: str, bits: float, error: float) -> bool:
     least = floor(results, name)
-    if least is None:
-        return False
-    least -= NOTABLE * abs(least)
-    return any(p.bits + SURE * p.error < least for p in curve(results, name))
+    return least is not None and bits + SURE * error < least - NOTABLE * abs(least)
+
+
+def may_be_of_another_kind(results: Results) -> bool:
+    """Whether val.txt's lines cost more than training lines that were left out (or that is unknown).
+
+    If they do not, they are of the same kind as those of train.txt.
+    """
+    return results.data.facts.get("val_excess", math.inf) >= CLEAR
 
 
 def is_val_unlike(results: Results) -> bool:
     """Whether val.txt is no guide: what is learnt from train.txt makes its bound worse.
 
     The bound on val has never beaten what needs no network, and is clearly worse than that now; the
-    bound on train has. So it is with lines of another kind. If the lines of val.txt cost no more than
-    training lines that were left out, they are of the same kind, and too little can be learnt.
+    bound on train has. So it is with lines of another kind.
     """
-    if results.data.facts.get("val_excess", math.inf) < CLEAR:
+    if not results.has_val or not may_be_of_another_kind(results):
         return False
-    if not results.has_val or has_beaten(results, "val") or not has_beaten(results, "train"):
+    if has_beaten(results, "val") or not has_beaten(results, "train"):
         return False
     last, least = curve(results, "val")[-1], floor(results, "val")
     return least is not None and last.bits - SURE * last.error > least
+
+
+def is_val_unlike_now(results: Results, least_val: float, val: Bound, train: Bound) -> bool:
+    """The same of bounds just measured; least_val: the least on val so far."""
+    least = floor(results, "val")
+    if least is None or not may_be_of_another_kind(results):
+        return False
+    was_beaten = _beats(results, "val", min(least_val, val.bits), val.standard_error)
+    is_worse = val.bits - SURE * val.standard_error > least
+    return (
+        is_worse and not was_beaten and _beats(results, "train", train.bits, train.standard_error)
+    )
 
 
 def has_diverged(results: Results, last: int = 1) -> bool:

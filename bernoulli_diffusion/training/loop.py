@@ -140,6 +140,11 @@ class Loop:
             models[1].load_state_dict(self.best.averaged_weights)
         return is_best
 
+    def forget_best(self) -> None:
+        """Of a recipe: from now on weights are judged by another bound."""
+        self.best = None
+        self.plan.best_bound, self.plan.best_step = math.inf, self.step
+
     def train_step(self) -> None:
         """One gradient step. All its random numbers are a function of (seed, step)."""
         processes = self.processes

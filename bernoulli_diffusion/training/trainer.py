@@ -32,6 +32,7 @@ from .loop import FLUSH_EVERY, Diverged, Loop, new_batches, new_look
 from .network import new_diffusion
 from .plan import Recipe
 from .run_folder import RunFolder, file_sha256
+from .shares import mean_and_error
 from .validator import Validator
 
 PICTURE = 14  # the stream of random numbers, of the run's seed, for reverse_process.gif
@@ -288,17 +289,37 @@ class Trainer:
         )
 
     def _new_look(self) -> Callable[[], torch.Tensor] | None:
-        """A recipe's looks, by the first process; all know what it saw."""
+        """A recipe's looks, by the first process; all know what it saw.
+
+        They are at val.txt as long as that is a guide, and else at train.txt, from the look on that
+        finds out.
+        """
         if not isinstance(self.loop.plan, Recipe):
             return None
-        look = new_look(self.loop, self.folder.val or self.folder.train)
+        files = {"train": self.folder.train, "val": self.folder.val}
+        looks = {name: new_look(self.loop, data) for name, data in files.items() if data}
 
         @all_threads()
         def look_together() -> torch.Tensor:
             self.processes.share_buffers(self.averaged.reverse_model)
-            return self.processes.from_first(look)
+            bits = self.processes.from_first(looks[self.results.judged_by])
+            if self.results.judged_by == "val" and self._is_val_bad(bits):
+                on_train = self.processes.from_first(looks["train"])
+                if self._is_val_unlike(bits, on_train):
+                    self.results.val_is_unlike = True
+                    self.loop.forget_best()
+                    return on_train
+            return bits
 
         return look_together
+
+    def _is_val_bad(self, on_val: torch.Tensor) -> bool:
+        least = verdict.floor(self.results, "val")
+        return least is not None and on_val.double().mean().item() > least
+
+    def _is_val_unlike(self, on_val: torch.Tensor, on_train: torch.Tensor) -> bool:
+        val, train = (record.Bound(*mean_and_error(bits)) for bits in (on_val, on_train))
+        return verdict.is_val_unlike_now(self.results, self.loop.plan.best_bound, val, train)
 
     @property
     def is_finished(self) -> bool:

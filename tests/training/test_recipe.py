@@ -136,3 +136,18 @@ def test_a_checkpoint_whose_recipe_was_tampered_with_is_refused(tmp_path):
     ):
         with pytest.raises(UserError, match="recipe and best are not those of such a run"):
             resumed(**changes)
+
+
+def test_where_val_is_of_another_kind_train_decides(tmp_path):
+    """One phase of a beat is held out: what is learnt makes its bound worse, and says nothing of it."""
+    path = tmp_path / "run"
+    path.mkdir()
+    phases = np.array([np.roll([1, 0, 0, 0, 0, 0] * 2, k) for k in range(6)], bool)
+    write_lines(path / "train.txt", phases[np.arange(100) % 5])
+    write_lines(path / "val.txt", phases[[5] * 40])
+    (path / "config.yaml").write_text(CONFIG)
+    trainer = trained(path, "training.lr_schedule=adaptive", "training.epochs=600")
+    results = trainer.results
+    assert results.val_is_unlike
+    assert results.final_bound["train"].bits < results.baselines["independent_train"] - 1
+    assert results.measure("share_train").values[-1] > 0.3
