@@ -82,6 +82,6 @@ def test_a_run_folder_of_counts_has_its_range_in_the_config(tmp_path):
     np.savetxt(tmp_path / "train.txt", COUNTS, fmt="%d")
     folder = read_run_folder(tmp_path, ["model.process=gaussian", "data.dequantize=1"])
     assert folder.config.data.minimum == 0
-    assert len(folder.notes) == 1
+    assert len(folder.notes) == 2  # the other one: a part of train.txt is held out
     resumed = read_run_folder(tmp_path, [], config_of("data.dequantize=1", "training.epochs=1"))
     assert resumed.config.data.minimum is None  # as the run was started

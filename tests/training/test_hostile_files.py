@@ -520,8 +520,7 @@ def limit_memory() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (4 * GIB, 4 * GIB))
 
 
-@pytest.mark.parametrize("setting", ["model.reverse_model.width=60000", "data.batch_size=10000000"])
-def test_out_of_memory(tmp_path, setting):
+def test_out_of_memory(tmp_path):
     run_dir = make_run(tmp_path / "run", train=["01" * 100] * 4, val=["01" * 100])
     command = Command(
         tmp_path,
@@ -531,7 +530,7 @@ def test_out_of_memory(tmp_path, setting):
         "--device",
         "cpu",
         "--set",
-        setting,
+        "model.reverse_model.width=60000",
         prepare=limit_memory,
     )
     assert command.wait() == 1, command.stderr
