@@ -7,7 +7,7 @@ Sohl-Dickstein et al. 2015, "Deep Unsupervised Learning using Nonequilibrium The
 import sys
 
 __all__ = ["BernoulliDiffusion", "__version__"]
-__version__ = "1.0.0"
+__version__ = "2.0.0"
 
 # Before modules that an older Python cannot even parse.
 if sys.version_info < (3, 10):  # noqa: UP036
