@@ -67,7 +67,7 @@ def loss_curve(results: Results, losses_in_bits: bool = True) -> Figure:
     if results.best_epoch is not None:
         best = results.best_epoch
         axes.axvline(best, color=MUTED, linewidth=0.8, zorder=0)
-        judged_by = bound["val"] if len(bound["val"]) else bound["train"]
+        judged_by = bound[results.judged_by]
         axes.plot(
             epochs[epochs == best],
             judged_by[epochs == best],
@@ -193,7 +193,7 @@ def _draw_distance(axes: Axes, measure: Measure, results: Results) -> None:
         least = max(shown.min(), 1e-4 * shown.max())
         axes.set_yscale("log")
         axes.set_ylim(least / 2, 1.5 * max(shown.max(), measure.floor_high or 0))
-    axes.set_ylabel(measure.label)
+    axes.set_ylabel("distance" if len(measure.label) > 24 else measure.label)
     _legend(axes, f"{measure.label.capitalize()} between samples and {results.shown_beside}.txt")
 
 
