@@ -122,9 +122,8 @@ def test_matrix_products_are_counted(report):
         # B times n times m multiplications and additions, three times: forwards, and backwards for
         # the weights and for the input. Nobody needs the last of the layers that x_t and t go into.
         products = 3 * sum(weights.values()) - weights["read_in"] - weights["time.layer"]
-        products += 2 * row["L"] ** 2  # pairs of bits: forwards, and backwards for their weights
-            row["L"] ** 2
-        )  # pairs of bits, forwards; their few weights get gradients otherwise
+        # Pairs of bits: forwards, and backwards for their weights.
+        products += 2 * row["L"] ** 2
         assert 1e9 * row["matrix_products_GFLOP"] == pytest.approx(2 * TINY.batch * products)
 
 
