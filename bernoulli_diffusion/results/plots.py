@@ -193,6 +193,9 @@ def _draw_distance(axes: Axes, measure: Measure, results: Results) -> None:
         least = max(shown.min(), 1e-4 * shown.max())
         axes.set_yscale("log")
         axes.set_ylim(least / 2, 1.5 * max(shown.max(), measure.floor_high or 0))
+        few = shown.max() < 10 * least  # else the ticks between powers of ten would crowd
+        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axes.yaxis.set_minor_formatter(StrMethodFormatter("{x:g}") if few else NullFormatter())
     axes.set_ylabel("distance" if len(measure.label) > 24 else measure.label)
     _legend(axes, f"{measure.label.capitalize()} between samples and {results.shown_beside}.txt")
 
