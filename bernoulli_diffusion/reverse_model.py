@@ -100,9 +100,10 @@ class ReverseModel(nn.Module):
 
         A rare bit that is 1 in x_t is probably noise until t is small; here that is known.
         """
-        alpha = (1 - t / self.T)[:, None]
-        told = (2 * x_t - 1) * (torch.log1p(alpha) - torch.log1p(-alpha))
-        return (torch.sigmoid(self.frequency.logit() + told) - self.frequency) / self.spread()
+        # Bayes' rule for x_0 with the frequency f, seen as s = 2 x_t - 1 through a channel that keeps a
+        # share alpha: E = f (1 + s alpha) / (1 + s alpha (2 f - 1)).
+        kept = (2 * x_t - 1) * (1 - t / self.T)[:, None]  # s alpha
+        return 2 * self.spread() * kept / (1 + kept * (2 * self.frequency - 1))
 
     def spread(self) -> Tensor:
         """Standard deviation of each bit of x_0. (L,)"""
@@ -143,6 +144,6 @@ class Block(nn.Module):
 
 def drop(h: Tensor, share: Tensor, training: bool) -> Tensor:
     """Dropout by a share that is a tensor, so that a checkpoint keeps what prepare chose."""
-    if not training:
+    if not training or not (share.is_cuda or share):  # a GPU would have to be waited for
         return h
     return h * (torch.rand_like(h) >= share) / (1 - share)
