@@ -4,6 +4,7 @@ would only wait for each other. Set before torch is imported; commands started b
 
 import atexit
 import os
+import signal
 import shutil
 import tempfile
 
@@ -11,3 +12,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 # What was trained with is noted here, not in the home of whoever runs the tests.
 os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp()
 atexit.register(shutil.rmtree, os.environ["XDG_STATE_HOME"], ignore_errors=True)
+
+# A suite started by nohup ignores SIGHUP, and so would every command that it starts.
+for _number in (signal.SIGHUP, signal.SIGUSR1):
+    signal.signal(_number, signal.SIG_DFL)

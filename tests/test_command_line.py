@@ -26,7 +26,7 @@ import numpy as np
 import pytest
 import torch
 
-from bernoulli_diffusion import evaluate, generate
+from bernoulli_diffusion import __version__, evaluate, generate
 from bernoulli_diffusion import train as train_command
 from bernoulli_diffusion.answers import PARTICLES
 from bernoulli_diffusion.bits.data import read_bit_strings, to_text
@@ -538,7 +538,11 @@ def test_every_command_has_help_and_a_version(name, option, monkeypatch, capsys)
         importlib.import_module(f"bernoulli_diffusion.{name}").main()
     assert not ending.value.code
     told = capsys.readouterr().out
-    assert "--version" in told if option != "--version" else told == "bernoulli-diffusion 1.0.0\n"
+    assert (
+        "--version" in told
+        if option != "--version"
+        else told == f"bernoulli-diffusion {__version__}\n"
+    )
 
 
 def test_the_familiar_options_are_short_for_settings(call, tmp_path):
