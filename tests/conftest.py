@@ -4,8 +4,8 @@ would only wait for each other. Set before torch is imported; commands started b
 
 import atexit
 import os
-import signal
 import shutil
+import signal
 import tempfile
 
 os.environ["OMP_NUM_THREADS"] = "1"
