@@ -123,6 +123,7 @@ def main() -> None:
     # torch takes a second to import: after the arguments are known to be sound
     with ending_at_once():
         from .kinds import kind_of, refuse_options_of_others
+        from .on_file import read_samples
         from .system.device import choose_device
         from .system.errors import UserError
         from .system.files import open_atomically
@@ -145,16 +146,7 @@ def main() -> None:
         device=device,
     )
     encoding = answering.encoding_of(checkpoint, arguments.checkpoint)
-    if encoding:
-        strings = judging.read_records(encoding, arguments.file)
-        diffusion.process.may_be_unknown = strings.unknown is not None
-    else:
-        strings = kind.read_evaluated(arguments.file, diffusion.process, config)
-    if strings.length != L:
-        raise UserError(
-            f"{arguments.file}: {kind.SAMPLES} of {strings.length} {kind.UNITS}, but the model's"
-            f" have {L}"
-        )
+    strings = read_samples(arguments.file, diffusion, config, L, encoding)
     if arguments.exact and L > MAX_EXACT_LENGTH:
         raise UserError(f"--exact: for strings of at most {MAX_EXACT_LENGTH} bits, these have {L}")
     unit = kind.UNITS.removesuffix("s")

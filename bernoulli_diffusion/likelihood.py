@@ -182,7 +182,7 @@ def estimate_of(draws: Draws) -> Estimate:
     half, coarse, coarsest = half.expand(n, R), draws.bins // WIDTH, BINS // WIDTH
     shares = _fitted_shares(draws, half * coarsest + coarse, 2 * coarsest)
     values = _without_controls(draws, shares[:, (1 - half) * coarsest + coarse])
-    return of_lines(*_line_values(_without_profile(values, draws.bins)))
+    return of_lines(*values_of_lines(_without_profile(values, draws.bins)))
 
 
 def _without_profile(values: Tensor, bins: Tensor) -> Tensor:
@@ -227,7 +227,7 @@ def _without_controls(draws: Draws, shares: Tensor) -> Tensor:
     return draws.terms - (shares * draws.controls).sum(dim=0)
 
 
-def _line_values(values: Tensor) -> tuple[np.ndarray, np.ndarray | None]:
+def values_of_lines(values: Tensor) -> tuple[np.ndarray, np.ndarray | None]:
     """Each line's bound, (n,), and its Monte Carlo variance, (n,), None if lines were drawn once.
 
     values: (n, R), without their profile over time. The variance is that of two draws in the same
@@ -262,7 +262,7 @@ def plan_bound(
     values = _without_controls(draws, shares[:, coarse])
     profile = _means(values.view(1, -1), draws.bins.flatten(), BINS)[0]
     profile -= profile.mean()
-    bits, variance = _line_values(values - profile[draws.bins])
+    bits, variance = values_of_lines(values - profile[draws.bins])
     least = max(1e-9, diffusion.process.least_bits * strings.length)
     target = (precision * max(bits.mean(), least)) ** 2
     # a tenth more, because the pilot's variance is itself an estimate
@@ -281,13 +281,36 @@ def bound_of_each(
 
     Each string has its own strata of times and its own random numbers. float64 on the CPU.
     """
-    lines = max(1, ELEMENTS_PER_BATCH // (strings.length * effort.draws))
-    for first in range(0, len(strings), lines):
-        block = range(first, min(first + lines, len(strings)))
-        draws = bound_draws(diffusion, strings, effort.draws, seed, device, block)
-        values = _without_controls(draws, effort.shares[:, draws.bins // WIDTH])
-        bits, variance = _line_values(values - effort.profile[draws.bins])
+    for block in blocks_of_lines(strings, effort.draws):
+        bits, variance = values_of_lines(
+            line_values(diffusion, strings, effort, seed, device, block)
+        )
         yield torch.from_numpy(bits), torch.from_numpy(variance).sqrt()
+
+
+def blocks_of_lines(strings, draws: int) -> Iterator[range]:
+    """All lines, in blocks that are drawn together so many times each."""
+    lines = max(1, ELEMENTS_PER_BATCH // (strings.length * draws))
+    for first in range(0, len(strings), lines):
+        yield range(first, min(first + lines, len(strings)))
+
+
+def line_values(
+    diffusion: Diffusion,
+    strings,
+    effort: Effort,
+    seed: int,
+    device: torch.device | str,
+    lines: range,
+) -> Tensor:
+    """Draws of the bounds of some lines, (n, R), as little noisy as effort can make them.
+
+    The same seed, lines and effort.draws give any model the same times and noise, so that two models can
+    be subtracted draw by draw.
+    """
+    draws = bound_draws(diffusion, strings, effort.draws, seed, device, lines)
+    values = _without_controls(draws, effort.shares[:, draws.bins // WIDTH])
+    return values - effort.profile[draws.bins]
 
 
 @torch.inference_mode()

@@ -146,7 +146,11 @@ def test_where_val_is_of_another_kind_train_decides(tmp_path):
     write_lines(path / "train.txt", phases[np.arange(100) % 5])
     write_lines(path / "val.txt", phases[[5] * 40])
     (path / "config.yaml").write_text(CONFIG)
-    overrides = ("training.lr_schedule=adaptive", "training.epochs=600", "training.num_val_samples=400")
+    overrides = (
+        "training.lr_schedule=adaptive",
+        "training.epochs=600",
+        "training.num_val_samples=400",
+    )
     results = trained(path, *overrides).results
     assert results.val_is_unlike
     assert results.final_bound["train"].bits < results.baselines["independent_train"] - 1
