@@ -186,7 +186,7 @@ def completed(
         count,
         seed,
         particles,
-        1 if independent else None,
+        independent,
         steps,
         batch_size or batch_of(PARTICLES_TOGETHER, patterns.shape[1]),
         poll,

@@ -143,7 +143,7 @@ def systematic(weight: Tensor, u: Tensor, count: int | None = None) -> Tensor:
     rising.
     """
     P = weight.shape[1]
-    count = count or P
+    count = P if count is None else count
     places = (torch.arange(count, device=weight.device) + u.to(weight.dtype)) / count  # (G, count)
     edges = weight.cumsum(dim=1)
     return torch.searchsorted(edges / edges[:, -1:], places).clamp_(max=P - 1)
@@ -238,7 +238,7 @@ class Conditional(NamedTuple):
     samples: Tensor  # (N, L) float bits
     mean: Tensor  # (L,) P(x_0 = 1 | observed) per bit, from all particles
     log_evidence: float  # nats
-    effective_sample_size: float  # the median of its runs' smallest
+    effective_sample_size: float  # of all runs together, for each of them
     ancestors: int  # how many different particles at time T the samples descend from
 
 
@@ -249,21 +249,21 @@ def conditional_samples(
     N: int,
     seed: int,
     particles: int = 256,
-    samples_per_run: int | None = None,
+    independent: bool = False,
     steps: int | None = None,
     batch_size: int = 4096,
     poll=lambda: None,
 ) -> Iterator[Conditional]:
     """N draws of x_0 given the evidence, for each row of evidence (M, L) in nats.
 
-    Each run of `particles` particles gives samples_per_run draws (by default an eighth of its
-    particles) by one systematic resampling at its end, so that draws are rarely copies of one
-    another; draws of different runs are independent. samples_per_run=1 makes all of them so.
+    For every eighth part of `particles` draws there is a run of so many, and the draws come from all
+    their particles by one systematic resampling, so that they are rarely copies of one another. A run
+    counts by its evidence, without which the answer would stay off by some 1 / particles, however many
+    runs there are. independent: a run for each draw, which stays off by that much.
     batch_size: particles that walk together, at least a run.
     """
-    D = samples_per_run or max(1, particles // 8)
-    runs = max(1, -(-N // D))
-    at_a_time = max(1, batch_size // particles)
+    runs = N if independent else -(-N // max(1, particles // 8))
+    runs, at_a_time = max(1, runs), max(1, batch_size // particles)
     count = len(evidence) * runs
     waiting = []  # runs, until those of a row are complete
     for first in range(0, count, at_a_time):
@@ -274,29 +274,41 @@ def conditional_samples(
         waiting += zip(numbers, *part, strict=True)
         while len(waiting) >= runs:
             numbers, *fields = zip(*waiting[:runs], strict=True)
-            yield _draw(torch.stack(numbers), Runs(*map(torch.stack, fields)), N, D, seed)
+            yield _draw(torch.stack(numbers), Runs(*map(torch.stack, fields)), N, seed, independent)
             del waiting[:runs]
 
 
-def _draw(numbers: Tensor, runs: Runs, N: int, D: int, seed: int) -> Conditional:
-    """D draws from each of the runs of one row, the first N of them all."""
-    R, _, L = runs.x_0.shape
-    dice = Noise(derive_seed(seed, DRAWING), numbers, D + 1).uniform(0)
-    weight = runs.log_weight.exp()
-    chosen = systematic(weight, dice[:, :1], D)  # (R, D)
+def _draw(numbers: Tensor, runs: Runs, N: int, seed: int, independent: bool) -> Conditional:
+    """N draws from the runs of one row, whose numbers are (R,)."""
+    R, P, L = runs.x_0.shape
+    share = _share_of_runs(runs.log_evidence)  # (R,)
+    own = runs.log_weight.exp().nan_to_num(1 / P)  # (R, P); NaN where a run has no evidence at all
+    together = share[:, None] * own
+    # rows of weights that are resampled each by itself: those of every run, or all in one
+    weight, numbers = (own, numbers) if independent else (together.view(1, R * P), numbers[:1])
+    count = N // len(weight)
+    dice = Noise(derive_seed(seed, DRAWING), numbers, count + 1).uniform(0)
+    chosen = systematic(weight, dice[:, :1], count)
     chosen = chosen.gather(1, dice[:, 1:].argsort(dim=1))  # neighbours are alike: mix them
-    x_0 = runs.x_0.gather(1, chosen[:, :, None].expand(-1, -1, L)).view(R * D, L)[:N]
+    first = weight.shape[1] * torch.arange(len(weight), device=chosen.device)[:, None]
+    place = (first + chosen).flatten()  # (N,)
     # a particle of run k is another one than that of run j
-    ancestor = runs.ancestor.gather(1, chosen) + MAX_PARTICLES * torch.arange(
-        R, device=chosen.device
-    ).unsqueeze(1)
+    ancestor = runs.ancestor + MAX_PARTICLES * torch.arange(R, device=chosen.device)[:, None]
+    size = 1 / (share.square() / runs.effective_sample_size).sum()
     return Conditional(
-        samples=x_0,
-        mean=(weight[:, :, None] * runs.x_0).sum(dim=1).mean(dim=0),
+        samples=runs.x_0.view(R * P, L)[place],
+        mean=(together[:, :, None] * runs.x_0).sum(dim=(0, 1)),
         log_evidence=(runs.log_evidence.logsumexp(dim=0) - math.log(R)).item(),
-        effective_sample_size=runs.effective_sample_size.median().item(),
-        ancestors=len(ancestor.flatten()[:N].unique()),
+        effective_sample_size=size.item() / R,
+        ancestors=len(ancestor.flatten()[place].unique()),
     )
+
+
+def _share_of_runs(log_evidence: Tensor) -> Tensor:
+    """What each run counts, (R,), together 1: its estimate of P(observed); equal if none has any."""
+    if log_evidence.isneginf().all():
+        log_evidence = torch.zeros_like(log_evidence)
+    return log_evidence.softmax(dim=0)
 
 
 # ------------------------------------------------------------------------------- replacement

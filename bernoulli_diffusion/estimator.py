@@ -182,7 +182,7 @@ class BernoulliDiffusion(BaseEstimator):
             patterns = torch.from_numpy(table.bits)
             evidence = self.diffusion_.process.evidence_of(patterns)
             runs = conditional_samples(
-                self.diffusion_, evidence, n, seed, particles, None, self.steps
+                self.diffusion_, evidence, n, seed, particles, False, self.steps
             )
             return self._returned(torch.cat([run.samples for run in runs]).cpu())
         with _as_value_error():

@@ -170,7 +170,7 @@ def draw(diffusion, evidence, N, **options):
     return list(conditional_samples(diffusion, evidence, N, seed=3, **options))
 
 
-def test_samples_do_not_depend_on_batch_or_number():
+def test_samples_do_not_depend_on_the_batch():
     diffusion = build(4, 10)
     patterns = torch.tensor([[1.0, -1, -1, 0], [-1, -1, 1, -1], [-1, -1, -1, -1]])
     evidence = diffusion.process.evidence_of(patterns)
@@ -181,26 +181,70 @@ def test_samples_do_not_depend_on_batch_or_number():
             whole, draw(diffusion, evidence, 20, particles=16, batch_size=batch_size), strict=True
         ):
             assert one.samples.equal(other.samples)
-    for one, other in zip(whole, draw(diffusion, evidence, 7, particles=16), strict=True):
+    whole = draw(diffusion, evidence, 20, particles=16, independent=True)
+    for one, other in zip(
+        whole, draw(diffusion, evidence, 7, particles=16, independent=True), strict=True
+    ):
         assert one.samples[:7].equal(other.samples)
 
 
-@pytest.mark.parametrize("samples_per_run", [None, 1])
-def test_samples_have_the_conditional_law(samples_per_run):
+@pytest.mark.parametrize("independent", [False, True])
+def test_samples_have_the_conditional_law(independent):
     diffusion, observed = build(4, 8), torch.tensor([1.0, -1, -1, 0])
     law = exact.law(diffusion.reverse_model)
     truth = law * likelihood_of(observed, exact.states(4), 0.0)
     evidence = diffusion.process.evidence_of(observed)[None]
-    [one] = draw(diffusion, evidence, 2000, particles=64, samples_per_run=samples_per_run)
+    [one] = draw(diffusion, evidence, 2000, particles=64, independent=independent)
     counts = torch.bincount(exact.index(one.samples), minlength=16) / 2000
     assert (counts - truth / truth.sum()).abs().sum() / 2 < 0.04
     expected = (truth[:, None] * exact.states(4)).sum(dim=0) / truth.sum()
     torch.testing.assert_close(one.mean.double(), expected, rtol=0, atol=0.03)
     assert -one.log_evidence == pytest.approx(-truth.sum().log().item(), abs=0.1)
-    if samples_per_run == 1:
+    if independent:
         assert one.ancestors == 2000
     else:
-        assert 250 < one.ancestors <= 2000  # 8 draws from each of 250 runs
+        assert 250 < one.ancestors <= 2000  # from 250 runs
+
+
+@pytest.mark.parametrize(("observed", "p"), [([1, -1, 0, -1], 0.0), ([0, 1, 1, -1], 0.1)])
+def test_runs_count_by_their_evidence_without_which_few_particles_are_biased(observed, p):
+    """Two particles in each of 6,000 runs, against the exact conditional from all 16 states."""
+    diffusion, observed, R = build(4, 8, scale=1.5), torch.tensor(observed).float(), 6000
+    truth = exact.law(diffusion.reverse_model) * likelihood_of(observed, exact.states(4), p)
+    truth = (truth[:, None] * exact.states(4)).sum(dim=0) / truth.sum()  # P(x_i = 1 | observed)
+    evidence = diffusion.process.evidence_of(observed, p)
+    runs = run_particles(diffusion, evidence.repeat(R, 1), 2, seed=3)
+    of_run = (runs.log_weight.exp()[:, :, None] * runs.x_0).sum(dim=1).double()  # (R, L)
+    equal = (of_run.mean(dim=0) - truth).abs() / (of_run.std(dim=0) / R**0.5).clamp(min=1e-6)
+    assert equal.max() > 2 * Z_LIMIT
+    share = runs.log_evidence.double().softmax(dim=0)[:, None]
+    error = (share * (of_run - truth)).square().sum(dim=0).sqrt() + 1e-6
+    [one] = draw(diffusion, evidence[None], R, particles=2)
+    torch.testing.assert_close(one.mean.double(), (share * of_run).sum(dim=0), rtol=0, atol=1e-6)
+    assert ((one.mean - truth).abs() < Z_LIMIT * error).all()
+    of_samples = one.samples.double().mean(dim=0)
+    assert ((of_samples - truth).abs() < Z_LIMIT * (error + 0.5 / R)).all()
+
+
+def test_a_run_without_evidence_does_not_count():
+    """A run all of whose particles the model rules out has weights that are undefined."""
+    L, runs = 2, 3
+    x_0 = torch.ones(runs, 4, L)
+    x_0[1] = 0
+    weight = torch.full((runs, 4), 0.25).double().log()
+    weight[1] = math.nan
+    evidence = torch.tensor([0.0, -math.inf, math.log(3)]).double()
+    size = torch.full((runs,), 4.0).double()
+    known = conditioning.Runs(x_0, weight, evidence, size, torch.arange(4).repeat(runs, 1))
+    one = conditioning._draw(torch.arange(runs), known, 8, 0, False)
+    assert one.mean.tolist() == [1, 1]
+    assert one.samples.eq(1).all()
+    assert one.log_evidence == pytest.approx(math.log(4 / 3))
+    assert one.effective_sample_size == pytest.approx(4 * (4**2 / (1 + 3**2)) / runs)
+    none = conditioning._draw(
+        torch.arange(runs), known._replace(log_evidence=evidence - math.inf), 8, 0, False
+    )
+    assert none.mean.tolist() == pytest.approx([2 / 3, 2 / 3])
 
 
 def test_systematic_resampling_takes_each_as_often_as_its_weight_says():

@@ -135,7 +135,7 @@ def answer(
             wanted,
             derive_seed(seed, WALKING, number),
             particles,
-            None,
+            False,
             steps,
             batch_size,
         )
@@ -245,7 +245,7 @@ def fill(
         patterns[:, place] = np.array(common, np.int8).reshape(len(masks), -1)[which.reshape(-1)]
     evidence = diffusion.process.evidence_of(torch.from_numpy(patterns))
     runs = conditional_samples(
-        diffusion, evidence, N, derive_seed(seed, WALKING), particles, None, steps, batch_size
+        diffusion, evidence, N, derive_seed(seed, WALKING), particles, False, steps, batch_size
     )
     for row, one in zip(itertools.count(), runs):
         numbers = torch.arange(row * N, (row + 1) * N, device=device)

@@ -361,6 +361,29 @@ def test_given_numbers_are_answered_by_the_conditional_gaussian(variance):
     assert unknown.log_evidence == pytest.approx(0, abs=1e-9)
 
 
+def test_runs_count_by_their_evidence():
+    """Two particles in each of 6,000 runs of few steps: the model's own law is Gaussian, and known."""
+    T, R, given = 6, 6000, 1.5
+    diffusion = oracle(T=T)
+    model = C.new_zeros(2, 2) + torch.eye(2)  # its covariance, carried down from t = T
+    for step in range(T, 0, -1):
+        t, x = torch.full((2,), step), torch.eye(2)
+        output = diffusion.reverse_model(x, t)
+        gain = diffusion.process.reverse_mean(x, output, t, t - 1).double().T
+        added = diffusion.process.log_reverse_variance(x, output, t, t - 1).exp().double()
+        model = gain @ model @ gain.T + added.flatten()[0] * torch.eye(2)
+    truth = (model[0, 1] / model[0, 0] * given).item()
+    evidence = diffusion.process.evidence_of(torch.tensor([[given, math.nan]]))
+    runs = run_particles(diffusion, evidence.repeat(R, 1, 1), 2, 3)
+    of_run = (runs.log_weight.exp() * runs.x_0[:, :, 1]).sum(dim=1).double()
+    assert abs(of_run.mean() - truth) > 2 * Z * of_run.std() / R**0.5
+    share = runs.log_evidence.double().softmax(dim=0)
+    error = (share * (of_run - truth)).square().sum().sqrt()
+    [one] = conditional_samples(diffusion, evidence, R, 3, particles=2)
+    assert abs(one.mean[1] - truth) < Z * error
+    assert abs(one.samples[:, 1].double().mean() - truth) < Z * (error + 1 / R)
+
+
 def test_small_differences_around_a_large_mean_are_kept():
     p = process(mean=1.7e9, deviation=1.0)
     known = torch.tensor([[1.7e9 + 1, math.nan], [1.7e9 - 0.5, 1.7e9]], dtype=torch.float64)
