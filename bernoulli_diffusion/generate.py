@@ -194,8 +194,8 @@ def parse_arguments():
     ask.add_argument(
         "--independent",
         action="store_true",
-        help="every sample from a run of its own. Default: a run for each P/8 samples, all drawn from all "
-        "runs together, so that some share ancestors; how many different ones there are is told",
+        help="every sample from a run of its own. Default: a run for each P/8 samples, drawn from all runs "
+        "together, so that some share ancestors; how many different ones there are is told",
     )
     ask.add_argument(
         "--replace",

@@ -885,8 +885,13 @@ def test_given(call, trained):
     assert all(re.fullmatch("01[01]{6}", line) for line in lines)
     assert "2 known bits" in outcome.stderr
     assert "ancestors" in outcome.stderr
-    again = call(GENERATE, trained.best, 10, "--given", "01??????", "--particles", 32)
-    assert again.stdout.splitlines() == lines[:10]
+    question = "--given", "01??????", "--particles", 32
+    assert call(GENERATE, trained.best, 40, *question).stdout == outcome.stdout
+    # runs are weighed against each other unless every sample has its own
+    more, few = (
+        call(GENERATE, trained.best, n, *question, "--independent").stdout for n in (20, 10)
+    )
+    assert few.splitlines() == more.splitlines()[:10]
 
 
 def test_replacement_says_that_it_is_approximate(call, trained):
