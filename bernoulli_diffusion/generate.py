@@ -194,7 +194,7 @@ def parse_arguments():
     ask.add_argument(
         "--independent",
         action="store_true",
-        help="every sample from a run of its own. Default: a run for each P/8 samples, drawn from all runs "
+        help="every sample from a run of its own. Default: a run for each P/8 samples, drawn from all "
         "together, so that some share ancestors; how many different ones there are is told",
     )
     ask.add_argument(
