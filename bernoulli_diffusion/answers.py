@@ -2,17 +2,18 @@
 
 All functions yield lines of text piece by piece. kind is the kind of data (kinds.py), patterns are
 (M, L) with -1 (of bits) or NaN where unknown; count is how many samples, for each pattern if there
-are any; steps is None for all T of them. batch_size None: a size that suits. poll is called at every
-step of every batch.
+are any.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from .conditioning import (
     MAX_RUNS,
@@ -35,9 +36,18 @@ PARTICLES = 256  # of a run; generate.py's help says all three
 FEW = 16  # an effective sample size below this makes for few different answers
 
 
-def batch_of(most: int, length: int) -> int:
-    """Strings that walk together, if nobody says otherwise: `most`, or fewer if they are long."""
-    return max(1, min(most, VALUES // length))
+class How(NamedTuple):
+    """How samples are drawn, whatever is asked."""
+
+    seed: int = 0
+    steps: int | None = None  # None: all T of them
+    batch_size: int | None = None  # None: a size that suits
+    device: torch.device | str = "cpu"
+    poll: Callable[[], object] = lambda: None  # called at every step of every batch
+
+    def batch(self, most: int, length: int) -> int:
+        """What walks together; if nobody says: `most`, or fewer if they are long."""
+        return self.batch_size or max(1, min(most, VALUES // length))
 
 
 def samples(
@@ -45,29 +55,17 @@ def samples(
     diffusion: Diffusion,
     length: int,
     count: int,
+    how: How,
     *,
-    seed: int = 0,
-    steps: int | None = None,
-    batch_size: int | None = None,
     sampler: str | None = None,
-    device: torch.device | str = "cpu",
     processes: Processes = ALONE,
-    poll=lambda: None,
 ) -> Iterator[bytes]:
     """Samples without conditions. The processes take batches in turn."""
-    batch_size = batch_size or batch_of(STRINGS, length)
+    batch_size = how.batch(STRINGS, length)
 
     def draw(rows: range) -> bytes:
         batches = sample(
-            diffusion,
-            length,
-            rows,
-            seed,
-            steps,
-            batch_size,
-            device,
-            poll,
-            sampler=sampler,
+            diffusion, length, rows, how.seed, how.steps, batch_size, how.device, how.poll, sampler
         )
         return b"".join(kind.to_text(diffusion.process.as_written(batch)) for batch in batches)
 
@@ -95,14 +93,13 @@ def draw(
     config: Config,
     path: Path,
     count: int,
-    *,
-    seed: int = 0,
-    device: torch.device | str = "cpu",
-    **how,
+    how: How,
+    sampler: str | None,
 ) -> None:
-    """A GIF of the first samples on their way from noise. how: as in sampling.trajectory."""
-    numbers = torch.arange(min(count, kind.most_drawn(length)), device=device)
-    kind.draw_trajectory(diffusion, Noise(seed, numbers, length), config, path, **how)
+    """A GIF of the first samples on their way from noise."""
+    numbers = torch.arange(min(count, kind.most_drawn(length)), device=how.device)
+    noise = Noise(how.seed, numbers, length)
+    kind.draw_trajectory(diffusion, noise, config, path, steps=how.steps, sampler=sampler)
 
 
 def restored(
@@ -111,15 +108,11 @@ def restored(
     patterns: np.ndarray,
     noise: float,
     count: int,
+    how: How,
     *,
     mean: bool = False,
     particles: int | None = None,
     independent: bool = False,
-    seed: int = 0,
-    steps: int | None = None,
-    batch_size: int | None = None,
-    device: torch.device | str = "cpu",
-    poll=lambda: None,
 ) -> Iterator[bytes]:
     """What noisy patterns were before the noise: its flip probability, or standard deviation.
 
@@ -128,34 +121,26 @@ def restored(
     """
     with_particles = particles or independent or not has_channel(diffusion)
     if with_particles or not kind.are_known(torch.from_numpy(patterns)).all():
-        yield from completed(
-            kind,
-            diffusion,
-            patterns,
-            count,
-            noise=noise,
-            mean=mean,
-            particles=particles,
-            independent=independent,
-            seed=seed,
-            steps=steps,
-            batch_size=batch_size,
-            poll=poll,
-        )
+        asked = {"mean": mean, "particles": particles, "independent": independent}
+        yield from completed(kind, diffusion, patterns, count, how, noise=noise, **asked)
         return
-    y, (M, L) = torch.from_numpy(patterns).to(device).float(), patterns.shape
-    batch_size = batch_size or batch_of(STRINGS, L)
+    y = torch.from_numpy(patterns).to(how.device).float()  # (M, L)
     if mean:
-        for first in range(0, M, batch_size):
-            part = y[first : first + batch_size]
+        for part in y.split(how.batch(STRINGS, y.shape[1])):
             yield kind.mean_text(denoised_mean(diffusion, part, noise))
         return
-    for first in range(0, M * count, batch_size):
-        number = torch.arange(first, min(first + batch_size, M * count), device=device)
-        line = number // count
-        random = Noise(seed, line * MAX_RUNS + number % count, L)
-        x_0 = denoised(diffusion, y[line], noise, random, steps, poll)
+    for line, random in _walks(*y.shape, count, how):
+        x_0 = denoised(diffusion, y[line], noise, random, how.steps, how.poll)
         yield kind.to_text(diffusion.process.as_written(x_0))
+
+
+def _walks(M: int, L: int, count: int, how: How) -> Iterator[tuple[Tensor, Noise]]:
+    """Batches of `count` walks for each of M lines: whose they are, (B,), and their noise."""
+    batch_size = how.batch(STRINGS, L)
+    for first in range(0, M * count, batch_size):
+        number = torch.arange(first, min(first + batch_size, M * count), device=how.device)
+        line = number // count
+        yield line, Noise(how.seed, line * MAX_RUNS + number % count, L)
 
 
 def completed(
@@ -163,15 +148,12 @@ def completed(
     diffusion: Diffusion,
     patterns: np.ndarray,
     count: int,
+    how: How,
     *,
     noise: float | None = None,
     mean: bool = False,
     particles: int | None = None,
     independent: bool = False,
-    seed: int = 0,
-    steps: int | None = None,
-    batch_size: int | None = None,
-    poll=lambda: None,
 ) -> Iterator[bytes]:
     """Samples that fit patterns, by particles; with noise, what noisy ones were before it.
 
@@ -184,12 +166,12 @@ def completed(
         diffusion,
         process.evidence_of(patterns, noise or 0.0),
         count,
-        seed,
+        how.seed,
         particles,
         independent,
-        steps,
-        batch_size or batch_of(PARTICLES_TOGETHER, patterns.shape[1]),
-        poll,
+        how.steps,
+        how.batch(PARTICLES_TOGETHER, patterns.shape[1]),
+        how.poll,
     )
     found = []
     for one, pattern in zip(runs, patterns, strict=True):
@@ -209,26 +191,13 @@ def completed(
 
 
 def replaced_in(
-    kind,
-    diffusion: Diffusion,
-    patterns: np.ndarray,
-    count: int,
-    repeats: int,
-    *,
-    seed: int = 0,
-    steps: int | None = None,
-    batch_size: int | None = None,
-    poll=lambda: None,
+    kind, diffusion: Diffusion, patterns: np.ndarray, count: int, repeats: int, how: How
 ) -> Iterator[bytes]:
     """Samples that fit patterns, roughly and fast: by replacement, without particles."""
-    (M, L), process = patterns.shape, diffusion.process
-    patterns, batch_size = torch.from_numpy(patterns), batch_size or batch_of(STRINGS, L)
+    patterns, process = torch.from_numpy(patterns), diffusion.process
     evidence = process.evidence_of(patterns)
-    for first in range(0, M * count, batch_size):
-        number = torch.arange(first, min(first + batch_size, M * count), device=evidence.device)
-        line = number // count
-        noise = Noise(seed, line * MAX_RUNS + number % count, L)
-        x_0 = replaced(diffusion, evidence[line], noise, repeats, steps, poll)
+    for line, noise in _walks(*patterns.shape, count, how):
+        x_0 = replaced(diffusion, evidence[line], noise, repeats, how.steps, how.poll)
         values, given = process.as_written(x_0), patterns[line.cpu()]
         yield kind.to_text(np.where(kind.are_known(given), given, values).astype(values.dtype))
     tell(

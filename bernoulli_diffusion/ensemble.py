@@ -4,18 +4,16 @@ from .system import requirements  # noqa: F401  says in one line what is missing
 
 # isort: split
 import json
-import shlex
 import sys
 from pathlib import Path
 
 from .system.command_line import (
     ArgumentParser,
-    called_as,
     checkpoint_file,
-    count,
     put_out,
     run,
     tell,
+    this_call,
 )
 from .system.interrupt import ending_at_once
 
@@ -39,16 +37,7 @@ def parse_arguments():
         help="strings to choose the shares by, such as val.txt; the result is never worse on them than"
         " the best member, beyond what chance does. Without it all members count alike",
     )
-    parser.add_argument("--seed", type=count, default=0, metavar="S", help="default: 0")
-    parser.add_argument(
-        "--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="default: auto"
-    )
-    parser.add_argument(
-        "--trust-code",
-        action="store_true",
-        help="run the network kept inside a checkpoint, though it is none of this program's and nothing"
-        " was trained with it on this machine",
-    )
+    parser.add_shared("--seed", "--device", "--trust-code")
     arguments = parser.parse_args()
     if any(path.resolve() == arguments.output.resolve() for path in arguments.members):
         parser.error(f"{arguments.output} is a member itself; expected a new file")
@@ -65,7 +54,6 @@ def main() -> None:
         from .training import checkpoint as checkpoints
         from .training.shares import fit_shares
 
-    command_to_trust = shlex.join([*called_as(), *sys.argv[1:], "--trust-code"])
     paths = [checkpoints.find(path) for path in arguments.members]
     loaded = [(path, checkpoints.load(path)) for path in paths]
     first_path, first = loaded[0]
@@ -89,7 +77,7 @@ def main() -> None:
                 member,
                 path,
                 trust_code=arguments.trust_code,
-                command=command_to_trust,
+                command=this_call("--trust-code"),
                 device=device,
             )
             for path, member, _ in members

@@ -105,6 +105,11 @@ def times_error(blocks: int) -> float:
     return z + sum(terms)
 
 
+def evenly_spaced(count: int, most: int) -> np.ndarray:
+    """Indices of all of count things, or of `most` evenly spaced ones, first and last included."""
+    return np.linspace(0, count - 1, min(count, most)).round().astype(int)
+
+
 # ---------------------------------------------------------------------------------------- as text
 
 

@@ -5,20 +5,18 @@ from .system import requirements  # noqa: F401  says in one line what is missing
 # isort: split
 import json
 import math
-import shlex
 import sys
 from pathlib import Path
 
 from .system.command_line import (
     ArgumentParser,
-    called_as,
-    count,
     given_options,
     png_file,
     positive,
     positive_number,
     put_out,
     run,
+    this_call,
     tsv_file,
 )
 from .system.interrupt import ending_at_once
@@ -34,12 +32,7 @@ variational bound on -log2 p(x), its standard error, and what fair and independe
 
 def parse_arguments():
     parser = ArgumentParser(description=DESCRIPTION)
-    parser.add_argument(
-        "checkpoint",
-        metavar="CHECKPOINT",
-        type=Path,
-        help="results/.../checkpoints/model_best.pt, or the folder of a run",
-    )
+    parser.add_shared("checkpoint")
     parser.add_argument(
         "file",
         metavar="FILE",
@@ -93,22 +86,7 @@ def parse_arguments():
         metavar="PNG",
         help=f"draw that for the first {HEATMAP_LINES} strings, laid out by data.shape if it is set",
     )
-    parser.add_argument("--seed", type=count, default=0, metavar="S", help="default: 0")
-    parser.add_argument(
-        "--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="default: auto"
-    )
-    parser.add_argument(
-        "--weights",
-        choices=("averaged", "raw"),
-        default="averaged",
-        help="the averaged weights (default, those that were validated) or the last step's",
-    )
-    parser.add_argument(
-        "--trust-code",
-        action="store_true",
-        help="run the network kept inside the checkpoint, though it is none of this program's and nothing"
-        " was trained with it on this machine",
-    )
+    parser.add_shared("--seed", "--device", "--weights", "--trust-code")
     arguments = parser.parse_args()
     if arguments.repeats and not arguments.particles:
         parser.error("--repeats goes with --particles")
@@ -142,7 +120,7 @@ def main() -> None:
         arguments.checkpoint,
         weights=arguments.weights,
         trust_code=arguments.trust_code,
-        command=shlex.join([*called_as(), *sys.argv[1:], "--trust-code"]),
+        command=this_call("--trust-code"),
         device=device,
     )
     encoding = answering.encoding_of(checkpoint, arguments.checkpoint)

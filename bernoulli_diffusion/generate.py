@@ -6,14 +6,12 @@ from .system import requirements  # noqa: F401  says in one line what is missing
 import argparse
 import math
 import re
-import shlex
 import sys
 from contextlib import nullcontext
 from pathlib import Path
 
 from .system.command_line import (
     ArgumentParser,
-    called_as,
     count,
     gif_file,
     given_options,
@@ -23,6 +21,7 @@ from .system.command_line import (
     require_standard_output,
     run,
     tell,
+    this_call,
 )
 from .system.interrupt import ending_at_once
 
@@ -60,12 +59,7 @@ def parse_arguments():
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "checkpoint",
-        metavar="CHECKPOINT",
-        type=Path,
-        help="results/.../checkpoints/model_best.pt, or the folder of a run",
-    )
+    parser.add_shared("checkpoint")
     how_many = "how many strings; with patterns or noisy strings, so many for each"
     if not any(re.match(r"-n\d*$|--num-samples", word) for word in sys.argv[1:]):
         parser.add_argument("N", type=count, help=how_many)
@@ -78,7 +72,7 @@ def parse_arguments():
         metavar="N",
         help="the same, as an option",
     )
-    parser.add_argument("--seed", type=count, default=0, metavar="S", help="default: 0")
+    parser.add_shared("--seed")
     parser.add_argument(
         "--steps",
         type=positive,
@@ -107,9 +101,7 @@ def parse_arguments():
         metavar="B",
         help="strings or particles that walk together; default: 1024 strings, 4096 particles",
     )
-    parser.add_argument(
-        "--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="default: auto"
-    )
+    parser.add_shared("--device")
     parser.add_argument(
         "-o",
         "--output",
@@ -120,24 +112,14 @@ def parse_arguments():
     parser.add_argument(
         "--bits", action="store_true", help="of a table: write the strings of bits, not the records"
     )
-    parser.add_argument(
-        "--weights",
-        choices=("averaged", "raw"),
-        default="averaged",
-        help="the averaged weights (default, those that were validated) or the last step's",
-    )
+    parser.add_shared("--weights")
     parser.add_argument(
         "--gif",
         type=gif_file,
         metavar="FILE",
         help="also draw the way from noise to the first samples",
     )
-    parser.add_argument(
-        "--trust-code",
-        action="store_true",
-        help="run the network kept inside the checkpoint, though it is none of this program's and nothing"
-        " was trained with it on this machine",
-    )
+    parser.add_shared("--trust-code")
     ask = parser.add_argument_group(
         "what fits a pattern, what was it before the noise",
         "Sequential Monte Carlo, exact as the number of particles grows. On standard error: the "
@@ -258,83 +240,63 @@ def _generate(arguments, group) -> None:
         require_standard_output("write to a file: --output FILE")
     checkpoint = checkpoints.load(path)
     config = checkpoints.config_of(checkpoint, path)
-    kind, length = kind_of(config), checkpoint["sequence_length"]
-    values_in_file = kind.values_in_file(checkpoint["process_state"], length)
+    kind, length, N = kind_of(config), checkpoint["sequence_length"], arguments.N
     refuse_options_of_others(kind, given_options(arguments))
-    encoding = None
+    encoding = patterns = None
     if not (arguments.bits or arguments.denoise or arguments.given_file or arguments.gif):
         encoding = answering.encoding_of(
             checkpoint, arguments.checkpoint, arguments.given, arguments.fill
         )
-    patterns = None
-    if encoding:
-        pass  # questions are about columns
-    elif arguments.given is not None:
-        text = arguments.given.encode("utf-8", "replace")
-        patterns = kind.parse_pattern(text, values_in_file, "--given")[None]
-    elif file := arguments.given_file or arguments.denoise:
-        patterns = kind.read_patterns(file, values_in_file)
+    if not encoding:  # else questions are about columns
+        values_in_file = kind.values_in_file(checkpoint["process_state"], length)
+        if arguments.given is not None:
+            text = arguments.given.encode("utf-8", "replace")
+            patterns = kind.parse_pattern(text, values_in_file, "--given")[None]
+        elif file := arguments.given_file or arguments.denoise:
+            patterns = kind.read_patterns(file, values_in_file)
     diffusion = checkpoints.restore(
         checkpoint,
         path,
         weights=arguments.weights,
         trust_code=arguments.trust_code,
-        command=shlex.join([*called_as(), *sys.argv[1:], "--trust-code"]),
+        command=this_call("--trust-code"),
         device=device,
     )
     if path != arguments.checkpoint and group.is_first:
         tell(f"checkpoint {path}")
-    how = {"seed": arguments.seed, "steps": arguments.steps, "batch_size": arguments.batch_size}
     check_sampler(kind, diffusion, arguments.sampler, arguments.steps)
-    # on a terminal, unless the strings themselves run across it
-    is_hidden = encoding or not group.is_first or (sys.stdout.isatty() and not arguments.output)
-    bar = tqdm(desc="sampling", unit="step", disable=True if is_hidden else None, leave=False)
     if encoding and arguments.replace:
         raise UserError(
             "--replace: for patterns of bits, not for questions about a table's columns"
         )
-    if not encoding:
-        how["poll"] = bar.update
-    if encoding and group.is_first:
-        texts = answering.records(
-            encoding,
-            diffusion,
-            arguments.N,
-            output=arguments.output,
-            given=arguments.given,
-            fill=arguments.fill,
-            mean=arguments.mean,
-            particles=arguments.particles,
-            device=device,
-            **how,
-        )
-    elif patterns is None and not encoding:
-        how["batch_size"] = arguments.batch_size or answers.batch_of(answers.STRINGS, length)
-        batches = math.ceil(arguments.N / (how["batch_size"] * group.size))
+    # on a terminal, unless the strings themselves run across it
+    is_hidden = encoding or not group.is_first or (sys.stdout.isatty() and not arguments.output)
+    bar = tqdm(desc="sampling", unit="step", disable=True if is_hidden else None, leave=False)
+    how = answers.How(arguments.seed, arguments.steps, arguments.batch_size, device, bar.update)
+    asked = {"mean": arguments.mean, "particles": arguments.particles}
+    if encoding:
+        table = arguments.output, arguments.given, arguments.fill
+        texts = answering.records(encoding, diffusion, N, *table, *how[:-1], **asked)
+    elif patterns is None:
+        batches = math.ceil(N / (how.batch(answers.STRINGS, length) * group.size))
         calls = network_calls(diffusion, length, arguments.steps, arguments.sampler)
         bar.total = calls and (calls + 1) * batches  # x_T is counted too
-        how |= {"sampler": arguments.sampler, "device": device}
-        texts = answers.samples(kind, diffusion, length, arguments.N, processes=group, **how)
-    elif group.is_first and arguments.replace:
-        texts = answers.replaced_in(
-            kind, diffusion, patterns, arguments.N, arguments.replace, **how
-        )
-    elif group.is_first:
-        how |= {"mean": arguments.mean, "particles": arguments.particles}
-        how |= {"independent": arguments.independent}
+        together = {"sampler": arguments.sampler, "processes": group}
+        texts = answers.samples(kind, diffusion, length, N, how, **together)
+    elif arguments.replace:
+        texts = answers.replaced_in(kind, diffusion, patterns, N, arguments.replace, how)
+    else:
+        asked["independent"] = arguments.independent
         if arguments.denoise:
             noise = arguments.flip_probability
             noise = arguments.noise_std if noise is None else noise
-            texts = answers.restored(
-                kind, diffusion, patterns, noise, arguments.N, device=device, **how
-            )
+            texts = answers.restored(kind, diffusion, patterns, noise, N, how, **asked)
         else:
-            texts = answers.completed(kind, diffusion, patterns, arguments.N, **how)
-    else:
-        texts = []
+            texts = answers.completed(kind, diffusion, patterns, N, how, **asked)
     if not group.is_first:
-        for _ in texts:
-            pass
+        if not encoding and patterns is None:  # else the first process works alone
+            for _ in texts:
+                pass
         return
     target = open_atomically(arguments.output) if arguments.output else None
     with bar, target or nullcontext(sys.stdout.buffer) as stream:
@@ -343,19 +305,8 @@ def _generate(arguments, group) -> None:
                 stream.write(text)
         except BrokenPipeError as error:
             texts.throw(error)  # which raises it in all processes
-    if arguments.gif and arguments.N:
-        answers.draw(
-            kind,
-            diffusion,
-            length,
-            config,
-            arguments.gif,
-            arguments.N,
-            seed=arguments.seed,
-            device=device,
-            steps=arguments.steps,
-            sampler=arguments.sampler,
-        )
+    if arguments.gif and N:
+        answers.draw(kind, diffusion, length, config, arguments.gif, N, how, arguments.sampler)
 
 
 def check_sampler(kind, diffusion, name: str | None, steps: int | None) -> None:

@@ -9,7 +9,7 @@ import shlex
 import sys
 from pathlib import Path
 
-from .system.command_line import ArgumentParser, called_as, count, run, tell
+from .system.command_line import ArgumentParser, run, tell, this_call
 from .system.errors import RunError, UserError, printable
 from .system.files import write_atomically
 
@@ -61,7 +61,7 @@ def parse_arguments():
         metavar="SHARE",
         help="the same for a last look, into test.txt; default: none",
     )
-    parser.add_argument("--seed", type=count, default=0, metavar="S", help="default: 0")
+    parser.add_shared("--seed")
     parser.add_argument(
         "--as",
         action="append",
@@ -99,7 +99,7 @@ def main() -> None:
         types=parse_types(arguments.types) | dict.fromkeys(arguments.drop, "left out"),
         header=None if arguments.header is None else arguments.header == "yes",
         missing=arguments.missing,
-        command=shlex.join([*called_as(), *sys.argv[1:]]),
+        command=this_call(),
     )
     print(arguments.run_dir)
 

@@ -3,13 +3,11 @@
 from .system import requirements  # noqa: F401  says in one line what is missing
 
 # isort: split
-import base64
-import io
 import json
 import sys
 from pathlib import Path
 
-from .system.command_line import ArgumentParser, count, output_file, positive, run, tell
+from .system.command_line import ArgumentParser, output_file, positive, run, tell
 from .system.errors import UserError, printable
 from .system.files import write_atomically
 from .system.interrupt import ending_at_once
@@ -35,7 +33,7 @@ def parse_arguments():
     parser.add_argument(
         "--samples", type=positive, metavar="N", help="default: as many as there are training rows"
     )
-    parser.add_argument("--seed", type=count, default=0, metavar="S", help="default: 0")
+    parser.add_shared("--seed")
     parser.add_argument(
         "--output", type=output_file, metavar="HTML", help=f"default: {PAGE} in the results folder"
     )
@@ -70,7 +68,7 @@ def compare(
     import numpy as np
 
     from .bits.data import read_bit_strings
-    from .results.pages import rendered
+    from .results.pages import figure_uri, rendered
     from .tables import quality
     from .tables.encoding import Encoding
     from .tables.generating import sample_records
@@ -91,31 +89,34 @@ def compare(
     redrawn = sum(p.redrawn for p in parts) / N
     val = codes.get("val")
     has_val = val is not None and len(val) >= 2
-    data, ours = quality.associations(train), quality.associations(made)
-    theirs = quality.associations(val) if has_val else None
-    distance = quality.column_distances(encoding, train, made)
-    distance_val = quality.column_distances(encoding, train, val) if has_val else None
+
+    def of_both(measure) -> tuple:
+        """Of the synthetic rows, and of the held-out ones: that is what good looks like."""
+        return measure(made), measure(val) if has_val else None
+
+    def mean(values) -> float | None:
+        return None if values is None else float(np.mean(values))
+
+    data = quality.associations(train)
+    ours, theirs = of_both(quality.associations)
+    distance, distance_val = of_both(lambda rows: quality.column_distances(encoding, train, rows))
+    copied, copied_val = of_both(lambda rows: quality.copies(rows, train))
+    near, near_val = of_both(lambda rows: quality.closest(rows, train, seed))
     auc = quality.two_sample(val if has_val else train, made, seed)
-    copied = quality.copies(made, train)
-    copied_val = quality.copies(val, train) if has_val else None
-    near = quality.closest(made, train, seed)
-    near_val = quality.closest(val, train, seed) if has_val else None
     member = _membership(diffusion, strings, seed) if has_val else None
     numbers = {
         "samples": N,
         "redrawn": redrawn,
-        "column_distance": float(distance.mean()),
-        "column_distance_val": None if distance_val is None else float(distance_val.mean()),
-        "association_difference": float(np.abs(data - ours).mean()),
-        "association_difference_val": None
-        if theirs is None
-        else float(np.abs(data - theirs).mean()),
+        "column_distance": mean(distance),
+        "column_distance_val": mean(distance_val),
+        "association_difference": mean(np.abs(data - ours)),
+        "association_difference_val": mean(np.abs(data - theirs)) if has_val else None,
         "two_sample_auc": auc and auc.value,
         "two_sample_auc_standard_error": auc and auc.error,
         "copies": copied.value,
         "copies_val": copied_val and copied_val.value,
-        "columns_to_closest": float(near.mean()),
-        "columns_to_closest_val": None if near_val is None else float(near_val.mean()),
+        "columns_to_closest": mean(near),
+        "columns_to_closest_val": mean(near_val),
         "membership_auc": member and member.value,
         "membership_auc_standard_error": member and member.error,
     }
@@ -128,8 +129,8 @@ def compare(
         num_val=f"{len(val):,}" if has_val else "no",
         redrawn=f"in {redrawn:.1%} of them a column was drawn again, because its bits were no value",
         tiles=_tiles(numbers),
-        columns_picture=_picture(quality.figure(encoding, train, made)),
-        associations_picture=_picture(quality.association_figure(encoding, data, ours)),
+        columns_picture=figure_uri(quality.figure(encoding, train, made)),
+        associations_picture=figure_uri(quality.association_figure(encoding, data, ours)),
         columns=[
             {
                 "name": c.name,
@@ -139,7 +140,9 @@ def compare(
             for g, c in enumerate(encoding.coded)
         ],
         association_difference=f"{numbers['association_difference']:.4f}",
-        association_difference_val=_or_none(numbers["association_difference_val"], "{:.4f}"),
+        association_difference_val="none"
+        if theirs is None
+        else f"{numbers['association_difference_val']:.4f}",
         two_sample=_told_apart(auc, has_val),
         privacy=_privacy(numbers, copied, copied_val, near, near_val, member),
     )
@@ -154,34 +157,23 @@ def _membership(diffusion, strings: dict, seed: int):
     from .likelihood import bound_of_each, plan_bound
     from .tables import quality
 
-    rows = [
-        np.random.default_rng(seed).permutation(len(strings[key]))[:MEMBERS]
-        for key in ("train", "val")
-    ]
     bits, effort = [], None
-    for key, chosen in zip(("train", "val"), rows, strict=True):
-        part = strings[key].part(np.sort(chosen))
+    for key in ("train", "val"):
+        rows = np.random.default_rng(seed).permutation(len(strings[key]))[:MEMBERS]
+        part = strings[key].part(np.sort(rows))
         effort = effort or plan_bound(diffusion, part, PRECISION, seed)
         found = bound_of_each(diffusion, part, effort, seed)
         bits.append(torch.cat([values for values, _ in found]).numpy())
     return quality.membership(*bits)
 
 
-def _picture(figure) -> str:
-    stream = io.BytesIO()
-    figure.savefig(stream, format="png")
-    return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()
-
-
-def _or_none(value, form: str) -> str:
-    return "none" if value is None else form.format(value)
-
-
 def _tiles(numbers: dict) -> list[dict]:
-    tiles = [("mean distance of a column", "column_distance", "{:.3f}")]
-    tiles += [("copies of training rows", "copies", "{:.1%}")]
-    tiles += [("the same of held-out rows", "copies_val", "{:.1%}")]
-    tiles += [("AUC of telling apart, 0.5 is best", "two_sample_auc", "{:.3f}")]
+    tiles = (
+        ("mean distance of a column", "column_distance", "{:.3f}"),
+        ("copies of training rows", "copies", "{:.1%}"),
+        ("the same of held-out rows", "copies_val", "{:.1%}"),
+        ("AUC of telling apart, 0.5 is best", "two_sample_auc", "{:.3f}"),
+    )
     return [
         {"name": name, "value": form.format(numbers[key])}
         for name, key, form in tiles

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from .diffusion import Diffusion
+from .estimate import evenly_spaced
 from .noise import Noise
 from .system.cuda_graph import recorded
 
@@ -318,7 +319,7 @@ def trajectory(
     """
     shown = tuple(grid_times(diffusion.T, min(steps or frames, diffusion.T)))
     if most and len(shown) > most:
-        shown = tuple(shown[k] for k in np.linspace(0, len(shown) - 1, most).round().astype(int))
+        shown = tuple(shown[k] for k in evenly_spaced(len(shown), most))
     visited = walk(diffusion, noise, steps, shown, poll, sampler)
     times, states = zip(*visited, strict=True)
     return list(times), diffusion.process.to_data(torch.stack(states))

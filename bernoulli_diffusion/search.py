@@ -18,7 +18,6 @@ from pathlib import Path
 
 from .system.command_line import (
     ArgumentParser,
-    count,
     positive,
     positive_number,
     put_out,
@@ -67,10 +66,7 @@ def parse_arguments():
         metavar="N",
         help="trials at a time; default: one for each core, on a GPU one",
     )
-    parser.add_argument("--seed", type=count, default=0, metavar="S", help="default: 0")
-    parser.add_argument(
-        "--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="default: auto"
-    )
+    parser.add_shared("--seed", "--device")
     return parser.parse_args()
 
 

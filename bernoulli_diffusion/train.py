@@ -9,7 +9,7 @@ import sys
 from dataclasses import fields
 from pathlib import Path
 
-from .system.command_line import ArgumentParser, called_as, put_out, run, tell
+from .system.command_line import ArgumentParser, called_as, put_out, run, tell, this_call
 from .system.interrupt import Interrupted, ending_at_once
 
 # Options for the settings that are changed most, and for all others what to type instead.
@@ -59,9 +59,7 @@ def parse_arguments():
         metavar = key.partition(".")[2].upper()
         text = f"the same as --set {key}={metavar}"
         parser.add_argument(f"--{name}", metavar=metavar, help=text)
-    parser.add_argument(
-        "--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="default: auto"
-    )
+    parser.add_shared("--device")
     parser.add_argument(
         "--set",
         action="append",
@@ -171,7 +169,7 @@ def _train(arguments, group) -> None:
     }
     trust = {
         "trust_code": arguments.trust_code,
-        "command": shlex.join([*called_as(), *sys.argv[1:], "--trust-code"]),
+        "command": this_call("--trust-code"),
     }
     again = [*called_as(), arguments.run_dir, "--resume"]
     again += [] if arguments.results is None else ["--results", str(arguments.results)]

@@ -57,9 +57,7 @@ def parse_arguments(argv: list[str] | None = None):
         type=Path,
         help="where to make temporary files, up to a gigabyte (default: the system's place for them)",
     )
-    parser.add_argument(
-        "--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="default: auto"
-    )
+    parser.add_shared("--device")
     parser.add_argument("--size", choices=SIZES, help=SUPPRESS)
     parser.add_argument("--alone", help=SUPPRESS)
     arguments = parser.parse_args(argv)

@@ -6,8 +6,6 @@ import numpy as np
 import torch
 
 from ..config import Config
-from ..noise import Noise
-from ..results.record import Results
 from ..system.errors import UserError
 from .data import Batches, BitStrings, parse_pattern, read_bit_strings, read_patterns, to_text
 from .measures import Measures, baseline_bits
@@ -120,35 +118,16 @@ def join(parts: list[np.ndarray], length: int) -> BitStrings:
 
 # ------------------------------------------------------------------------------- pictures
 
-
-def most_drawn(length: int) -> int:
-    from . import pictures  # here, because importing matplotlib takes half a second
-
-    return pictures.most_drawn(length)
+DRAWING = ("most_drawn", "training_frames", "draw_model", "draw_trajectory", "report")
 
 
-def training_frames(examples: list, epochs: list, config: Config, train: BitStrings) -> np.ndarray:
+def __getattr__(name: str):
+    """What draws is in pictures.py, whose import takes half a second, which is matplotlib's."""
+    if name not in DRAWING:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from . import pictures
 
-    return pictures.training_frames(examples, epochs, config, train)
-
-
-def draw_model(diffusion, config: Config, train: BitStrings, seed: int, folder: Path, poll) -> None:
-    from . import pictures
-
-    pictures.draw_model(diffusion, config, train, seed, folder, poll)
-
-
-def draw_trajectory(diffusion, noise: Noise, config: Config, path: Path, **how) -> None:
-    from . import pictures
-
-    pictures.draw_trajectory(diffusion, noise, config, path, **how)
-
-
-def report(results: Results, folder: Path, shape: list[int] | None) -> dict:
-    from . import pictures
-
-    return pictures.report(results, shape)
+    return getattr(pictures, name)
 
 
 # ------------------------------------------------------------------------------- questions

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..config import Config
+from ..estimate import evenly_spaced
 from ..results.record import Measure
 from .data import BitStrings, Membership, count_distinct
 
@@ -79,9 +80,8 @@ class Measures:
 
     def data_examples(self) -> list[str]:
         """As many strings of the data as samples are shown, from all over them."""
-        count = min(len(self.shown), self.num_examples)
-        rows = np.linspace(0, len(self.shown) - 1, count).round().astype(int)
-        return self.examples(self.shown.part(rows), count)
+        rows = evenly_spaced(len(self.shown), self.num_examples)
+        return self.examples(self.shown.part(rows), len(rows))
 
     @staticmethod
     def examples(samples: BitStrings, count: int) -> list[str]:
@@ -150,11 +150,6 @@ def count_ones(samples: BitStrings, data: BitStrings) -> dict:
             "both": both[first, second].astype(int).tolist(),  # pairs in the order of triu_indices
         }
     return counts
-
-
-def evenly_spaced(count: int, most: int) -> np.ndarray:
-    """Indices of all of count things, or of `most` evenly spaced ones."""
-    return np.linspace(0, count - 1, min(count, most)).round().astype(int)
 
 
 def some_bits(packed: np.ndarray, chosen: np.ndarray) -> np.ndarray:

@@ -13,6 +13,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from ..config import Config
+from ..estimate import evenly_spaced
 from ..noise import Noise
 from ..results import plots
 from ..results.frames import sample_frames, write_gif
@@ -25,7 +26,6 @@ from .measures import (
     compare_bits,
     compare_pairs,
     correlations,
-    evenly_spaced,
     square,
 )
 
@@ -122,7 +122,7 @@ def surprise_map(
 # ---------------------------------------------------------------------------------------- report.html
 
 
-def report(results: Results, shape: list[int] | None) -> dict:
+def report(results: Results, folder: Path, shape: list[int] | None) -> dict:
     """What templates/bits_report.html shows."""
     examples, counts = results.examples_per_epoch, results.statistics
     source = f"{results.shown_beside}.txt"

@@ -15,9 +15,10 @@ from matplotlib.figure import Figure
 from matplotlib.patches import StepPatch
 
 from ..config import Config
+from ..estimate import evenly_spaced
 from ..noise import Noise
 from ..results import frames, plots
-from ..results.frames import evenly_spaced, write_gif
+from ..results.frames import write_gif
 from ..results.plots import MUTED, TRAIN, VAL
 from ..sampling import trajectory
 from .data import RealVectors

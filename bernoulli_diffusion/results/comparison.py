@@ -65,7 +65,7 @@ def text(groups: list[list[Run]], unreadable: list[str], width: int) -> str:
     """All that compare prints. width: of the terminal, in characters."""
     parts, number = [], 0
     for runs in groups:
-        parts.append(f"{runs[0].data_text}; the bound is the best on {_judged_by(runs[0])}")
+        parts.append(f"{runs[0].data_text}; the bound is the best on {runs[0].results.judged_by}")
         rows, legend = [header(runs)], []
         for one, mark, differs in zip(runs, marks(runs), differences(runs), strict=True):
             number += 1
@@ -88,10 +88,6 @@ def _legend(number: int, run: Run, differs: str, width: int) -> list[str]:
             line, max(40, width), initial_indent=" " * 5, subsequent_indent=" " * 5
         )
     return lines
-
-
-def _judged_by(run: Run) -> str:
-    return run.results.judged_by
 
 
 def page(groups: list[list[Run]], unreadable: list[str], base: Path) -> bytes:
@@ -138,10 +134,10 @@ def curves_picture(runs: list[Run], names: list[str]) -> bytes:
 
     lines = []
     for one, name in zip(runs, names, strict=True):
-        points = curve(one.results, _judged_by(one))
+        points = curve(one.results, one.results.judged_by)
         seconds = one.results.seconds[-len(points) :]
         lines.append((f"{name}  {one.name}", points, seconds))
     buffer = io.BytesIO()
-    figure = plots.comparison(lines, f"bound on {_judged_by(runs[0])}, bits per string")
+    figure = plots.comparison(lines, f"bound on {runs[0].results.judged_by}, bits per string")
     figure.savefig(buffer, format="png")
     return buffer.getvalue()

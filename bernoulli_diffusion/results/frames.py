@@ -13,6 +13,7 @@ import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from ..estimate import evenly_spaced
 from ..system.files import write_atomically
 
 MAX_FRAMES = 200  # more are thinned out: nobody waits for the end of a longer GIF
@@ -71,7 +72,7 @@ def sample_frames(
         drawn = (samples[:, :, colour::3] for colour in range(3))
         how = shape[:2], "in colour", unit, (0, 255)
         return np.stack([sample_frames(one, labels, title, *how) for one in drawn], axis=-1)
-    steps = evenly_spaced(len(samples))
+    steps = evenly_spaced(len(samples), MAX_FRAMES)
     _, N, L = samples.shape
     # A single line of cells, or an image wider than a screen, is better drawn as rows.
     as_image = shape is not None and min(shape) > 1 and max(shape) <= MAX_WIDTH
@@ -189,11 +190,6 @@ def _font(name: str, size: int) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(os.path.join(matplotlib.get_data_path(), "fonts", "ttf", name), size)
 
 
-def evenly_spaced(count: int, most: int = MAX_FRAMES) -> np.ndarray:
-    """Indices of all of count items, or of `most` evenly spaced ones, first and last included."""
-    return np.linspace(0, count - 1, min(count, most)).round().astype(int)
-
-
 def write_gif(frames: np.ndarray, path: str | os.PathLike, milliseconds: float = 120) -> None:
     """frames, (F, H, W) greys or (F, H, W, 3) colours in uint8, as a GIF that repeats for ever.
 
@@ -201,7 +197,7 @@ def write_gif(frames: np.ndarray, path: str | os.PathLike, milliseconds: float =
     choose their own; the last one stays for 2 seconds. More than MAX_FRAMES frames are thinned out.
     path is the old file or the complete new one. Raises OSError.
     """
-    frames = frames[evenly_spaced(len(frames))]
+    frames = frames[evenly_spaced(len(frames), MAX_FRAMES)]
     duration = max(20, 10 * round(milliseconds / 10))
     durations = [duration] * (len(frames) - 1) + [max(duration, 2000)]
     # Pillow merges equal neighbours into one frame that stays as long as all of them together.

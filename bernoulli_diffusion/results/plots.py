@@ -93,7 +93,7 @@ def loss_curve(results: Results, losses_in_bits: bool = True) -> Figure:
     if not np.isfinite(drawn).any():
         _note(axes, "no finite value" if drawn.size else "nothing to show yet")
     _epochs_axis(axes, np.append(epochs, [1, len(all_losses)] if losses.size else []))
-    _legend(axes, f"Variational bound on −log₂ p(x), {results.what_lines_are}")
+    _legend_above(axes, f"Variational bound on −log₂ p(x), {results.what_lines_are}")
     return figure
 
 
@@ -126,19 +126,7 @@ def comparison(lines: list[tuple[str, list[tuple], list[float]]], title: str) ->
         axes.grid(axis="y", alpha=0.3, linewidth=0.6)
     shown = np.concatenate([_floats(points)[:, 1] for _, points, _ in lines])
     _bits_axis(left, shown[np.isfinite(shown)])
-    handles, labels = left.get_legend_handles_labels()
-    figure.legend(
-        handles,
-        labels,
-        title=title,
-        title_fontproperties={"size": 12, "weight": "bold"},
-        alignment="left",
-        loc="upper left",
-        bbox_to_anchor=(0.01, 0.995),
-        borderaxespad=0,
-        frameon=False,
-        fontsize=9,
-    )
+    _legend(left, title, (0.01, 0.995), size=12, ncols=1)
     return figure
 
 
@@ -172,7 +160,7 @@ def _draw_shares(axes: Axes, measures: list[Measure], results: Results) -> None:
     axes.set_ylim(-3, 103)  # lines at 0 % and 100 % stay clear of the frame
     axes.yaxis.set_major_formatter(PercentFormatter(decimals=0))
     title = f"Generated {results.samples}, {results.num_val_samples:,} per validation"
-    _legend(axes, title if results.has_val else f"{title} (no val.txt)")
+    _legend_above(axes, title if results.has_val else f"{title} (no val.txt)")
 
 
 def _draw_distance(axes: Axes, measure: Measure, results: Results) -> None:
@@ -197,11 +185,13 @@ def _draw_distance(axes: Axes, measure: Measure, results: Results) -> None:
         axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
         axes.yaxis.set_minor_formatter(StrMethodFormatter("{x:g}") if few else NullFormatter())
     axes.set_ylabel("distance" if len(measure.label) > 24 else measure.label)
-    _legend(axes, f"{measure.label.capitalize()} between samples and {results.shown_beside}.txt")
+    _legend_above(
+        axes, f"{measure.label.capitalize()} between samples and {results.shown_beside}.txt"
+    )
 
 
 def _figure(right: float, panels: int = 1) -> tuple[Figure, list[Axes]]:
-    """Panels one below the other, up to `right` of the width, with room above each for _legend."""
+    """Panels one below the other, up to `right` of the width, with room for a legend above each."""
     # Fixed margins: a layout engine would draw everything twice, at every validation of a run.
     heights = [PANEL] + [LOW_PANEL] * (panels - 1)
     figure = Figure(figsize=(8.4, sum(heights)), dpi=120)
@@ -229,20 +219,24 @@ def _note(axes: Axes, text: str) -> None:
     axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", color=MUTED, fontsize=13)
 
 
-def _legend(axes: Axes, title: str) -> None:
-    """The title and below it the curves' names, above the axes where they hide nothing."""
-    handles, labels = axes.get_legend_handles_labels()
-    height = axes.figure.get_figheight()
+def _legend_above(axes: Axes, title: str) -> None:
+    """A legend above the axes, where it hides nothing."""
+    top = axes.get_position().y1 + (ABOVE - 0.025) / axes.figure.get_figheight()
+    letters = sum(map(len, axes.get_legend_handles_labels()[1]))
+    _legend(axes, title, (0.018, top), size=13, ncols=4 if letters <= 88 else 2)
+
+
+def _legend(axes: Axes, title: str, corner: tuple, size: int, ncols: int) -> None:
+    """The title and below it the curves' names; corner: the upper left one, in the figure."""
     axes.figure.legend(
-        handles,
-        labels,
+        *axes.get_legend_handles_labels(),
         title=title,
-        title_fontproperties={"size": 13, "weight": "bold"},
+        title_fontproperties={"size": size, "weight": "bold"},
         alignment="left",
         loc="upper left",
-        bbox_to_anchor=(0.018, axes.get_position().y1 + (ABOVE - 0.025) / height),
+        bbox_to_anchor=corner,
         borderaxespad=0,
-        ncols=4 if sum(map(len, labels)) <= 88 else 2,
+        ncols=ncols,
         frameon=False,
         fontsize=9,
     )

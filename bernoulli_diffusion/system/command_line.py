@@ -7,6 +7,7 @@ import difflib
 import errno
 import math
 import os
+import shlex
 import signal
 import sys
 import time
@@ -46,6 +47,11 @@ class ArgumentParser(argparse.ArgumentParser):
             "--version", action="version", version=f"bernoulli-diffusion {__version__}"
         )
 
+    def add_shared(self, *names: str) -> None:
+        """Declare arguments that several commands have alike, by their names in SHARED."""
+        for name in names:
+            self.add_argument(name, **SHARED[name])
+
     def parse_args(self, args=None, namespace=None) -> argparse.Namespace:
         arguments, unknown = self.parse_known_args(args, namespace)
         if unknown:
@@ -74,6 +80,11 @@ def called_as() -> list[str]:
     if script.parent.name == PACKAGE:
         return ["python", "-m", f"{PACKAGE}.{script.stem}"]
     return ["python", sys.argv[0]] if script.suffix == ".py" else [script.stem]
+
+
+def this_call(*more: str) -> str:
+    """This very call, with more words: what to type, for a shell."""
+    return shlex.join([*called_as(), *sys.argv[1:], *more])
 
 
 def count(text: str, least: int = 0) -> int:
@@ -108,24 +119,14 @@ def output_file(text: str, *endings: str) -> Path:
     raise argparse.ArgumentTypeError(f"{text}: {problem}")
 
 
-def gif_file(text: str) -> Path:
-    return output_file(text, ".gif")
+def ending(*endings: str) -> Callable[[str], Path]:
+    """output_file for arguments that end so."""
+    return lambda text: output_file(text, *endings)
 
 
-def png_file(text: str) -> Path:
-    return output_file(text, ".png")
-
-
-def html_file(text: str) -> Path:
-    return output_file(text, ".html", ".htm")
-
-
-def tsv_file(text: str) -> Path:
-    return output_file(text, ".tsv", ".tab", ".txt")
-
-
-def checkpoint_file(text: str) -> Path:
-    return output_file(text, ".pt", ".pth", ".ckpt")
+gif_file, png_file = ending(".gif"), ending(".png")
+html_file, tsv_file = ending(".html", ".htm"), ending(".tsv", ".tab", ".txt")
+checkpoint_file = ending(".pt", ".pth", ".ckpt")
 
 
 def positive(text: str) -> int:
@@ -141,6 +142,31 @@ def positive_number(text: str) -> float:
     if not 0 < number < math.inf:
         raise argparse.ArgumentTypeError(f"expected a number above 0, found {text!r}")
     return number
+
+
+SHARED = {  # what several commands have alike, as add_argument takes it
+    "checkpoint": {
+        "metavar": "CHECKPOINT",
+        "type": Path,
+        "help": "results/.../checkpoints/model_best.pt, or the folder of a run",
+    },
+    "--seed": {"type": count, "default": 0, "metavar": "S", "help": "default: 0"},
+    "--device": {
+        "choices": ("auto", "cpu", "cuda", "mps"),
+        "default": "auto",
+        "help": "default: auto",
+    },
+    "--weights": {
+        "choices": ("averaged", "raw"),
+        "default": "averaged",
+        "help": "the averaged weights (default, those that were validated) or the last step's",
+    },
+    "--trust-code": {
+        "action": "store_true",
+        "help": "run the network kept inside a checkpoint, though it is none of this program's and"
+        " nothing was trained with it on this machine",
+    },
+}
 
 
 def given_options(arguments: argparse.Namespace) -> set[str]:

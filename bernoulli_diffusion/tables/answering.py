@@ -47,16 +47,16 @@ def records(
     encoding: Encoding,
     diffusion,
     N: int,
-    *,
     output: Path | None,
     given: str | None,
     fill: Path | None,
-    mean: bool,
-    particles: int | None,
     seed: int,
     steps: int | None,
     batch_size: int | None,
     device,
+    *,
+    mean: bool,
+    particles: int | None,
 ) -> Iterator[bytes]:
     """Records as the table's own file was written, or as the ending of output says."""
     at_once = batch_size or 4096

@@ -28,15 +28,11 @@ def frequencies(codes: np.ndarray, num_codes: int) -> np.ndarray:
 
 def column_distances(encoding: Encoding, one: np.ndarray, other: np.ndarray) -> np.ndarray:
     """(G,) the total variation distance of each column's frequencies; 0: the same, 1: nothing shared."""
-    return np.array(
-        [
-            np.abs(
-                frequencies(one[:, g], c.num_codes) - frequencies(other[:, g], c.num_codes)
-            ).sum()
-            / 2
-            for g, c in enumerate(encoding.coded)
-        ]
-    )
+    found = []
+    for g, column in enumerate(encoding.coded):
+        p, q = (frequencies(codes[:, g], column.num_codes) for codes in (one, other))
+        found.append(np.abs(p - q).sum() / 2)
+    return np.array(found)
 
 
 def associations(codes: np.ndarray) -> np.ndarray:

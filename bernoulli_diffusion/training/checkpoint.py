@@ -27,11 +27,11 @@ from ..system.errors import RunError, UserError, cannot_open, printable
 from ..system.files import write_atomically
 from . import trust
 from .network import (
+    FORMER,
     PACKAGE_FILE,
     Ensemble,
     Source,
     build,
-    former_sources,
     live_source,
     packaged_sources,
 )
@@ -337,7 +337,7 @@ def source_of(checkpoint: dict, path: Path, trust_code: bool, command: str) -> S
     """
     saved = Source(f"{path} (reverse_model.py)", checkpoint["reverse_model_source"])
     shipped = live_source(None, kind_of(config_of(checkpoint, path)).NETWORK)
-    for source in (shipped, *packaged_sources(), *former_sources()):
+    for source in (shipped, *packaged_sources(), *packaged_sources(FORMER)):
         if source.sha256 == saved.sha256:
             return source
     if trust_code or trust.is_known(saved):

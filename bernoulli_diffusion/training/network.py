@@ -1,5 +1,6 @@
 """Finding, importing and trying out the user's ReverseModel."""
 
+import contextlib
 import copy
 import difflib
 import hashlib
@@ -25,6 +26,7 @@ from ..system.errors import UserError, cannot_open, is_out_of_memory, printable
 
 PACKAGE_FILE = Path(__file__).parents[1] / "reverse_model.py"
 PACKAGED = PACKAGE_FILE.parent / "networks"  # further networks, installed with the package
+FORMER = PACKAGED / "former"  # reverse_model.py of earlier versions, which checkpoints still name
 FILE_NAME = "reverse_model.py"
 WEIGHTS, PREPARE = (
     11,
@@ -52,17 +54,8 @@ def live_source(run_dir: Path | None, default: Path | None = None) -> Source:
     return _read(own if own and os.path.lexists(own) else default or PACKAGE_FILE)
 
 
-def packaged_sources() -> list[Source]:
-    """The networks in the package's folder networks, in the order of their names."""
-    return _sources_in(PACKAGED)
-
-
-def former_sources() -> list[Source]:
-    """The package's own reverse_model.py of earlier versions, which checkpoints still name."""
-    return _sources_in(PACKAGED / "former")
-
-
-def _sources_in(folder: Path) -> list[Source]:
+def packaged_sources(folder: Path = PACKAGED) -> list[Source]:
+    """The networks in a folder of the package, in the order of their names."""
     return [_read(path) for path in sorted(folder.glob("*.py")) if path.stem != "__init__"]
 
 
@@ -147,15 +140,10 @@ def build(source: Source, sequence_length: int, T: int, options: dict) -> nn.Mod
         errors = [_unknown_option(source, name, names) for name in options if name not in names]
         if errors:
             raise UserError("\n".join(errors))
-    try:
+    arguments = [str(sequence_length), str(T)]
+    arguments += [f"{name}={reprlib.repr(value)}" for name, value in options.items()]
+    with _blaming(source, f"ReverseModel({', '.join(arguments)}) failed", cls.__init__):
         return cls(sequence_length, T, **options)
-    except FAILURES as error:
-        if is_out_of_memory(error):
-            raise  # the command says what helps
-        arguments = [str(sequence_length), str(T)]
-        arguments += [f"{name}={reprlib.repr(value)}" for name, value in options.items()]
-        what = f"ReverseModel({', '.join(arguments)}) failed: {_reason(error)}"
-        raise _user_error(source, what, error, cls.__init__) from error
 
 
 def laid_out(source: Source, options: dict, shape: list[int] | None) -> dict:
@@ -211,13 +199,8 @@ class Ensemble(nn.Module):
 def prepare(source: Source, model: nn.Module, x_0: torch.Tensor) -> None:
     """Let model look at training data, (n, L) as the process sees them. Raises UserError if it fails."""
     look, before, shapes = model.prepare, x_0.clone(), _shapes(model)
-    try:
+    with _blaming(source, f"prepare failed on {len(x_0):,} training samples", look):
         look(x_0)
-    except FAILURES as error:
-        if is_out_of_memory(error):
-            raise
-        what = f"prepare failed on {len(x_0):,} training samples: {_reason(error)}"
-        raise _user_error(source, what, error, look) from error
     problem = None
     if not x_0.equal(before):
         problem = "prepare changed x_0 in place; expected it to leave it as it is"
@@ -241,30 +224,17 @@ def try_out(source: Source, model: nn.Module, sequence_length: int, T: int, proc
 
     Leaves model as it was, torch's random state too. process: the one it is for; by default of bits.
     """
-    try:
+    with _blaming(source, "cannot be copied, as the averaged weights are", type(model).__init__):
         trial = copy.deepcopy(model)
-    except FAILURES as error:
-        if is_out_of_memory(error):
-            raise
-        what = f"cannot be copied, as the averaged weights are: {_reason(error)}"
-        raise _user_error(source, what, error, type(model).__init__) from error
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    process, forward = process or BernoulliDiffusionProcess(T, device), type(model).forward
+    cure = f"; expected forward(x_t, t) to take x_t (B, {sequence_length}) and t (B,)"
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(0)
-        try:
-            problem = _find_problem(
-                trial, sequence_length, process or BernoulliDiffusionProcess(T, device)
-            )
-        except FAILURES as error:
-            if is_out_of_memory(error):
-                raise
-            what = (
-                f"failed on a small batch: {_reason(error)}; expected forward(x_t, t) to take x_t"
-                f" (B, {sequence_length}) and t (B,)"
-            )
-            raise _user_error(source, what, error, type(model).forward) from error
+        with _blaming(source, "failed on a small batch", forward, cure):
+            problem = _find_problem(trial, sequence_length, process)
     if problem:
-        raise _user_error(source, problem, None, type(model).forward)
+        raise _user_error(source, problem, None, forward)
 
 
 def _find_problem(model: nn.Module, L: int, process) -> str | None:
@@ -342,6 +312,17 @@ def _close(a: torch.Tensor, b: torch.Tensor) -> bool:
     spread = (b - b.mean(dim=0)).abs().max()
     rounding = max(torch.finfo(b.dtype).eps, 1e-5) * b.abs().max().clamp_min(0.1)
     return bool((a - b).abs().max() <= 0.05 * spread + rounding)
+
+
+@contextlib.contextmanager
+def _blaming(source: Source, what: str, function, cure: str = ""):
+    """While the user's function runs: whatever it raises becomes a UserError that begins with what."""
+    try:
+        yield
+    except FAILURES as error:
+        if is_out_of_memory(error):
+            raise  # the command says what helps
+        raise _user_error(source, f"{what}: {_reason(error)}{cure}", error, function) from error
 
 
 def _user_error(source: Source, what: str, error: BaseException | None = None, function=None):

@@ -338,11 +338,11 @@ def test_many_frames_are_thinned_out():
     ends = frames_file.sample_frames(bits[[0, -1]], ["0", "1000"], "title")
     assert len(frames) == frames_file.MAX_FRAMES
     np.testing.assert_array_equal(frames[[0, -1]], ends)  # labels too
-    steps = frames_file.evenly_spaced(1001)
+    steps = frames_file.evenly_spaced(1001, frames_file.MAX_FRAMES)
     assert (steps[0], steps[-1]) == (0, 1000)
     assert set(np.diff(steps)) == {5, 6}
-    assert frames_file.evenly_spaced(1).tolist() == [0]
-    assert frames_file.evenly_spaced(3).tolist() == [0, 1, 2]
+    assert frames_file.evenly_spaced(1, 200).tolist() == [0]
+    assert frames_file.evenly_spaced(3, 200).tolist() == [0, 1, 2]
 
 
 def test_frames_are_drawn_quickly():
