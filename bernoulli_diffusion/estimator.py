@@ -14,8 +14,9 @@ from .kinds import kind_of
 from .likelihood import bound_of_each, plan_bound
 from .sampling import sample
 from .system.errors import UserError
-from .tables import generating, planning, reading, writing
+from .tables import forms, frames, generating, planning, writing
 from .tables.encoding import Encoding
+from .tables.table import Strings, Table, numbered_names
 from .training import checkpoint as checkpoints
 from .training.loop import fit
 from .training.network import live_source
@@ -99,7 +100,7 @@ class BernoulliDiffusion(BaseEstimator):
         table = self._table_of(X)
         if len(X) < 2:
             raise ValueError("X has one row (n_samples=1); there is nothing to learn from it")
-        if isinstance(table, reading.Strings):
+        if isinstance(table, Strings):
             self.encoding_, bits = None, table.bits
         else:
             wishes = {n: planning.Wish(type=t) for n, t in (self.types or {}).items()}
@@ -247,13 +248,11 @@ class BernoulliDiffusion(BaseEstimator):
 
     # --- X in and out
 
-    def _table_of(self, X, may_be_unknown: bool = False) -> reading.Table | reading.Strings:
+    def _table_of(self, X, may_be_unknown: bool = False) -> Table | Strings:
         """X as strings of bits, or as a table. Raises ValueError."""
         if hasattr(X, "iloc") and hasattr(X, "columns"):
-            from .tables.frames import read_frame
-
             with _as_value_error():
-                return read_frame(X, "X")
+                return frames.read_frame(X, "X")
         if isinstance(X, torch.Tensor):
             X = X.cpu().numpy()
         if hasattr(X, "toarray"):
@@ -280,11 +279,12 @@ class BernoulliDiffusion(BaseEstimator):
             unknown = (X != X) | (X == -1)
             if unknown.any() and not may_be_unknown:
                 raise ValueError("X contains NaN: of bits all must be known; see conditional")
-            return reading.Strings(np.where(unknown, -1, X).astype(np.int8), "an array")
+            return Strings(np.where(unknown, -1, X).astype(np.int8), "an array")
         if not np.isfinite(known).all():
             raise ValueError("X contains infinity")
-        columns = {f"column_{i}": reading.of_array_column(c) for i, c in enumerate(X.T, 1)}
-        return reading.Table(columns, "an array", {"kind": "array", "dtype": str(X.dtype)})
+        names = numbered_names(X.shape[1])
+        columns = dict(zip(names, map(forms.of_array_column, X.T), strict=True))
+        return Table(columns, "an array", {"kind": "array", "dtype": str(X.dtype)})
 
     def _bits(self, X) -> np.ndarray:
         if _width(X) != self.n_features_in_:
@@ -294,7 +294,7 @@ class BernoulliDiffusion(BaseEstimator):
             )
         table = self._table_of(X)
         if self.encoding_ is None:
-            if not isinstance(table, reading.Strings):
+            if not isinstance(table, Strings):
                 raise ValueError("X holds other values than 0 and 1")
             return table.bits
         with _as_value_error():

@@ -1,10 +1,11 @@
 """Tables of records with columns: read, described, turned into bits, and written back.
 
-reading.py     files of many forms -> Table
+table.py       a table in memory
+reading.py     files -> Table: text.py separated values, forms.py other forms, frames.py pandas
 columns.py     what a column is, and how its type is found
 rules.py       columns that others determine
 description.py columns.yaml, for people
 encoding.py    records <-> bits
 writing.py     records -> CSV, Parquet, NumPy
-frames.py      the same from and to pandas
+preparing.py   a table -> a run folder
 """

@@ -12,8 +12,8 @@ from ..system.command_line import tell
 from ..system.errors import UserError, printable
 from . import asking, generating, reading, writing
 from .encoding import Encoding
-from .reading import Table, Values
 from .rules import compute
+from .table import Strings, Table, Values, joined
 
 PARTICLES = 256  # of a run
 FILL_PARTICLES = 64  # for each row with gaps
@@ -126,7 +126,7 @@ def filled(
     probabilities of these values. Raises UserError if the file does not fit the model.
     """
     table = reading.read(path)
-    if isinstance(table, reading.Strings):
+    if isinstance(table, Strings):
         raise UserError(f"{printable(path)}: has no names of columns in its first line")
     known = {c.name for c in encoding.columns}
     if not known & set(table.columns):
@@ -148,10 +148,8 @@ def filled(
             f" or need more --particles than {particles:,}"
         )
     if with_mean:
-        codes, u = (
-            np.stack([row.best for row in found]),
-            np.full((len(found), len(encoding.coded)), 0.5),
-        )
+        codes = np.stack([row.best for row in found])
+        u = np.full(codes.shape, 0.5)
     else:
         codes, u = (np.concatenate([getattr(row, k) for row in found]) for k in ("codes", "u"))
     return _put_in(encoding, table, codes, u, N, found if with_mean else None), table.form
@@ -168,10 +166,7 @@ def _put_in(encoding: Encoding, table: Table, codes, u, N: int, found) -> dict[s
             made[name] = given
             continue
         texts = list(dict.fromkeys([*given.texts, *new.texts]))
-        place = {t: i for i, t in enumerate(texts)} | {None: -1}
-        of_given = np.array([place[t] for t in [*given.texts, None]], np.int64)
-        of_new = np.array([place[t] for t in [*new.texts, None]], np.int64)
-        both = np.where(given.codes < 0, of_new[new.codes], of_given[given.codes])
+        both = np.where(given.codes < 0, new.codes_among(texts), given.codes_among(texts))
         made[name] = given._replace(texts=texts, codes=both)
     for column in encoding.columns:  # a computed column follows what its sources are now
         if column.type == "determined" and column.name in table.columns:
@@ -179,12 +174,12 @@ def _put_in(encoding: Encoding, table: Table, codes, u, N: int, found) -> dict[s
                 continue
             values = made[column.name]
             gaps = np.flatnonzero(np.repeat(table.columns[column.name].codes, N) < 0)
-            texts = compute(column, [[made[s].text(r) for r in gaps] for s in column.sources])
-            known = list(dict.fromkeys([*values.texts, *(t for t in texts if t is not None)]))
-            place = {t: i for i, t in enumerate(known)} | {None: -1}
-            new_codes = values.codes.copy()
-            new_codes[gaps] = [place[t] for t in texts]
-            made[column.name] = values._replace(texts=known, codes=new_codes)
+            new = compute(column, [[made[s].text(r) for r in gaps] for s in column.sources])
+            new = Values.of(new)
+            texts = list(dict.fromkeys([*values.texts, *new.texts]))
+            codes = values.codes_among(texts)
+            codes[gaps] = new.codes_among(texts)
+            made[column.name] = values._replace(texts=texts, codes=codes)
     if found is not None:
         for g, column in enumerate(encoding.coded):
             if column.name in table.columns and (table.columns[column.name].codes < 0).any():
@@ -206,7 +201,7 @@ def written(
             yield writing.to_text(columns, form, number == 0, separator)
         return
     pieces = list(pieces)
-    columns = {n: generating._joined([piece[n] for piece in pieces]) for n in pieces[0]}
+    columns = {n: joined([piece[n] for piece in pieces]) for n in pieces[0]}
     stream = io.BytesIO()
     if kind == "parquet":
         writing.to_parquet(columns, encoding, stream)

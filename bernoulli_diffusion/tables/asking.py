@@ -9,7 +9,7 @@ import numpy as np
 from ..system.errors import UserError, printable
 from .columns import Column
 from .encoding import Encoding
-from .reading import Values
+from .table import Values
 
 HOW = (
     "NAME=VALUE, NAME!=VALUE, NAME=ONE|OTHER, or of numbers NAME>=VALUE, >, <=, <; NAME= for a gap"

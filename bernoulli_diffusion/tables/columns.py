@@ -14,7 +14,7 @@ from datetime import datetime, time
 import numpy as np
 
 from ..system.errors import UserError
-from .reading import BOOLEANS, Values, is_number
+from .table import BOOLEANS, Values, is_number
 
 ONE_HOT = ("category",)
 THERMOMETER = ("yes/no", "ordered", "whole number", "number", "date")

@@ -9,8 +9,8 @@ import numpy as np
 
 from ..system.errors import UserError, cannot_open, printable
 from .columns import Column, column_of
-from .reading import Table, Values
 from .rules import compute
+from .table import Table, Values
 
 FORMAT_VERSION = 1
 FILE = "encoding.json"  # in a run folder, made by prepare with columns.yaml, which is for people
@@ -19,7 +19,7 @@ FILE = "encoding.json"  # in a run folder, made by prepare with columns.yaml, wh
 class Encoding:
     """The columns of a table, in its order, and where each has its bits.
 
-    form: how the file was written (reading.Table). length: L, bits of a record.
+    form: how the file was written (table.Table). length: L, bits of a record.
     """
 
     def __init__(self, columns: list[Column], form: dict | None = None):
@@ -208,7 +208,5 @@ def _computed(column: Column, sources: list[Values]) -> Values:
         key = key * (len(source.texts) + 1) + source.codes + 1
     _, first, number = np.unique(key, return_index=True, return_inverse=True)
     texts = compute(column, [[s.text(row) for row in first] for s in sources])
-    different = list(dict.fromkeys(t for t in texts if t is not None))
-    place = {t: i for i, t in enumerate(different)} | {None: -1}
-    codes = np.array([place[t] for t in texts], np.int64)[number]
-    return Values(different, codes, column.dtype, column.missing_text)
+    different = Values.of(texts, column.dtype, column.missing_text)
+    return different._replace(codes=different.codes[number])

@@ -6,7 +6,18 @@ import json
 import numpy as np
 
 from ..system.errors import UserError
-from .reading import Table, Values, import_pandas
+from .table import Table, Values
+
+
+def import_pandas(what: str):
+    """pandas. Raises UserError with what needs it and how to get it."""
+    try:
+        import pandas
+    except ImportError:
+        raise UserError(
+            f"{what} needs pandas: pip install 'bernoulli-diffusion[tables]', or save it as CSV"
+        ) from None
+    return pandas
 
 
 def read_frame(frame, what: str = "a DataFrame") -> Table:

@@ -18,7 +18,7 @@ from ..sampling import grid_times, walk
 from ..system.errors import RunError
 from .asking import Question, all_fit, fits
 from .encoding import Encoding
-from .reading import Table, Values
+from .table import Table, Values, joined
 from .valid import Groups
 
 STEPS = 64  # balanced ones; measured in docs/tables.md
@@ -129,15 +129,9 @@ def answer(
     most = question.share.max(axis=1)[:, None]  # (G, 1)
     made, found, wanted, first = [], 0, N, 0
     for number in range(ROUNDS):
+        walking = derive_seed(seed, WALKING, number)
         [runs] = conditional_samples(
-            diffusion,
-            evidence,
-            wanted,
-            derive_seed(seed, WALKING, number),
-            particles,
-            False,
-            steps,
-            batch_size,
+            diffusion, evidence, wanted, walking, particles, False, steps, batch_size
         )
         if number == 0:
             told = runs.log_evidence, runs.effective_sample_size, runs.ancestors
@@ -147,20 +141,18 @@ def answer(
             encoding, diffusion, groups, x_t, t, runs.samples, numbers, seed, allowed
         )
         # of a bin at the border, only the part that fits counts
-        u = (
-            Noise(derive_seed(seed, ACCEPTING), numbers, len(encoding.coded))
-            .uniform(0)
-            .cpu()
-            .numpy()
-        )
+        u = Noise(derive_seed(seed, ACCEPTING), numbers, len(encoding.coded)).uniform(0)
         each = np.arange(len(encoding.coded))
         part = question.share[each, records.codes] / most[each, 0]
         columns = encoding.texts(records.codes, _within(encoding, question, records), first)
-        keep = (u < part).all(axis=1) & all_fit(encoding, columns, question.conditions)
+        keep = (u.cpu().numpy() < part).all(axis=1) & all_fit(
+            encoding, columns, question.conditions
+        )
         made.append({n: v._replace(codes=v.codes[keep]) for n, v in columns.items()})
         found += int(keep.sum())
         if found >= N:
-            return Answers({n: _cut(_joined([m[n] for m in made]), N) for n in columns}, *told)
+            whole = {n: joined([m[n] for m in made]) for n in columns}
+            return Answers({n: v._replace(codes=v.codes[:N]) for n, v in whole.items()}, *told)
         first += wanted
         rate = max(found / first, 0.02)
         wanted = min(int((N - found) / rate * 1.1) + 8, 8 * N + 64)
@@ -187,17 +179,6 @@ def _within(encoding: Encoding, question: Question, records: Records) -> np.ndar
             place = np.minimum(np.searchsorted(inside, u[here, g], "right"), len(texts) - 1)
             u[here, g] = ends[place] - weight[place] / weight.sum() / 2
     return u
-
-
-def _joined(parts: list[Values]) -> Values:
-    texts = list(dict.fromkeys(t for part in parts for t in part.texts))
-    place = {t: i for i, t in enumerate(texts)}
-    codes = [np.array([*(place[t] for t in p.texts), -1], np.int64)[p.codes] for p in parts]
-    return parts[0]._replace(texts=texts, codes=np.concatenate(codes))
-
-
-def _cut(values: Values, N: int) -> Values:
-    return values._replace(codes=values.codes[:N])
 
 
 def _noised(diffusion: Diffusion, x_0: torch.Tensor, numbers: torch.Tensor, seed: int):

@@ -12,7 +12,8 @@ from ..diffusion import Diffusion
 from ..noise import Noise, derive_seed
 from ..system.errors import UserError, printable
 from .encoding import Encoding
-from .reading import Strings, read
+from .reading import read
+from .table import Strings
 
 DRAWS = 128  # times t of a record, from which its columns' bits are told
 SURE = 1e4  # log-odds that leave a bit no cost

@@ -9,8 +9,9 @@ from ..system.errors import UserError, printable
 from .columns import find
 from .description import Wish
 from .encoding import Encoding
-from .reading import Table, Values
 from .rules import find_determined
+from .table import Table
+from .table import joined as joined_values
 
 
 def plan(table: Table, train: np.ndarray, wishes: dict[str, Wish] | None = None) -> Encoding:
@@ -58,19 +59,8 @@ def _names(table: Table) -> str:
 def joined(tables: list[Table]) -> Table:
     """The rows of several tables with the same columns, one below the other. Raises UserError."""
     first = tables[0]
-    columns = {}
-    for name, values in first.columns.items():
-        texts = dict.fromkeys(values.texts)
-        for table in tables[1:]:
-            if name not in table.columns:
-                raise UserError(f"the column {printable(name)!r} is not in all of the files")
-            texts |= dict.fromkeys(table.columns[name].texts)
-        place = {t: i for i, t in enumerate(texts)}
-        codes = []
-        for table in tables:
-            part = table.columns[name]
-            codes.append(np.array([*(place[t] for t in part.texts), -1], np.int64)[part.codes])
-        columns[name] = Values(
-            list(texts), np.concatenate(codes), values.dtype, values.missing_text
-        )
+    for name in first.columns:
+        if any(name not in table.columns for table in tables):
+            raise UserError(f"the column {printable(name)!r} is not in all of the files")
+    columns = {n: joined_values([table.columns[n] for table in tables]) for n in first.columns}
     return replace(first, columns=columns)

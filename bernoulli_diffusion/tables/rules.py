@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 
 from .columns import Column
-from .reading import Values, is_number
+from .table import Values, is_number
 
 LEAST_SURPRISE = math.log(1e9)  # how improbable by chance a rule must be that is believed
 MOST_COLUMNS = 80  # among more, pairs are not tried

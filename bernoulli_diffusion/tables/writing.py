@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from ..system.errors import UserError
+from . import frames
 from .encoding import Encoding
-from .reading import Values
+from .table import Values
 
 FORMS = {".csv": "text", ".tsv": "text", ".txt": "text", ".parquet": "parquet", ".npy": "array"}
 
@@ -38,8 +39,6 @@ def to_text(columns: dict[str, Values], form: dict, with_names: bool, separator:
 
 def to_frame(columns: dict[str, Values], encoding: Encoding):
     """A DataFrame. Needs pandas."""
-    from . import frames
-
     names = encoding.form.get("names")
     if names and len(names) != len(columns):  # some were left out
         place = {c.name: n for c, n in zip(encoding.columns, names, strict=True)}

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from bernoulli_diffusion.system.errors import UserError
-from bernoulli_diffusion.tables import asking, reading
+from bernoulli_diffusion.tables import asking
 from bernoulli_diffusion.tables.description import Wish
 from bernoulli_diffusion.tables.planning import plan
+from bernoulli_diffusion.tables.table import Table, values_of
 
 N = 300
 RANDOM = np.random.default_rng(0)
@@ -28,10 +29,9 @@ COLUMNS = {
 @pytest.fixture(scope="module")
 def table():
     made = {
-        n: reading._values(["" if v is None else str(v) for v in c], {""})
-        for n, c in COLUMNS.items()
+        n: values_of(["" if v is None else str(v) for v in c], {""}) for n, c in COLUMNS.items()
     }
-    return reading.Table(made, "", {"separator": ",", "header": True})
+    return Table(made, "", {"separator": ",", "header": True})
 
 
 @pytest.fixture(scope="module")

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 
 from bernoulli_diffusion.system.errors import UserError
-from bernoulli_diffusion.tables import description, reading
+from bernoulli_diffusion.tables import description
 from bernoulli_diffusion.tables.columns import LEVELS
 from bernoulli_diffusion.tables.description import Wish
 from bernoulli_diffusion.tables.encoding import Encoding
 from bernoulli_diffusion.tables.planning import plan
+from bernoulli_diffusion.tables.table import Table, values_of
 
 RANDOM = np.random.default_rng(1)
 N = 200
@@ -18,10 +19,10 @@ TOWNS = [f"{a}{b}" for a in ("Alt", "Neu", "Bad ", "St. ") for b in ("dorf", "st
 def table_of(**columns):
     """A Table of columns, each a list of text or None."""
     made = {
-        name: reading._values(["" if v is None else str(v) for v in column], {""})
+        name: values_of(["" if v is None else str(v) for v in column], {""})
         for name, column in columns.items()
     }
-    return reading.Table(made, "a table", {"separator": ",", "header": True})
+    return Table(made, "a table", {"separator": ",", "header": True})
 
 
 def encoding_of(table, **wishes):

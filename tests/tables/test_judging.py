@@ -9,8 +9,9 @@ from bernoulli_diffusion.bits.process import BernoulliDiffusionProcess
 from bernoulli_diffusion.diffusion import Diffusion
 from bernoulli_diffusion.likelihood import bound_of_each, plan_bound
 from bernoulli_diffusion.system.errors import UserError
-from bernoulli_diffusion.tables import judging, reading
+from bernoulli_diffusion.tables import judging
 from bernoulli_diffusion.tables.planning import plan
+from bernoulli_diffusion.tables.table import Table, values_of
 
 N = 60
 RANDOM = np.random.default_rng(0)
@@ -22,8 +23,8 @@ B = [f"l{a}" if i else "l0" for i, a in enumerate(A)]
 def table():
     a = A.copy()
     a[0] = 3  # where b is l0: odd
-    made = {"a": reading._values(map(str, a), {""}), "b": reading._values(B, {""})}
-    return reading.Table(made, "", {"separator": ",", "header": True})
+    made = {"a": values_of(map(str, a), {""}), "b": values_of(B, {""})}
+    return Table(made, "", {"separator": ",", "header": True})
 
 
 class Together(torch.nn.Module):

@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from bernoulli_diffusion import prepare
 from bernoulli_diffusion import quality as quality_command
 from bernoulli_diffusion.bits.process import BernoulliDiffusionProcess
 from bernoulli_diffusion.diffusion import Diffusion
-from bernoulli_diffusion.tables import quality, reading
+from bernoulli_diffusion.tables import quality
 from bernoulli_diffusion.tables.planning import plan
+from bernoulli_diffusion.tables.preparing import to_lines
+from bernoulli_diffusion.tables.table import Table, values_of
 
 N = 4000
 RANDOM = np.random.default_rng(0)
@@ -65,15 +66,15 @@ class Nothing(torch.nn.Module):
 
 def test_the_page_of_a_run(tmp_path):
     values = {
-        "a": reading._values(map(str, RANDOM.integers(0, 4, 300)), {""}),
-        "b <&>": reading._values(RANDOM.choice(["x", "y$", ""], 300).tolist(), {""}),
-        "c": reading._values(["always"] * 300, {""}),
+        "a": values_of(map(str, RANDOM.integers(0, 4, 300)), {""}),
+        "b <&>": values_of(RANDOM.choice(["x", "y$", ""], 300).tolist(), {""}),
+        "c": values_of(["always"] * 300, {""}),
     }
-    table = reading.Table(values, "", {"separator": ",", "header": True})
+    table = Table(values, "", {"separator": ",", "header": True})
     encoding = plan(table, np.ones(300, bool))
     bits = encoding.encode(table)
-    (tmp_path / "train.txt").write_bytes(prepare.to_lines(bits[:200]))
-    (tmp_path / "val.txt").write_bytes(prepare.to_lines(bits[200:]))
+    (tmp_path / "train.txt").write_bytes(to_lines(bits[:200]))
+    (tmp_path / "val.txt").write_bytes(to_lines(bits[200:]))
     diffusion = Diffusion(BernoulliDiffusionProcess(20), Nothing())
     saved = {"columns": encoding.state()}
     numbers, page = quality_command.compare(saved, diffusion, tmp_path, "model.pt", 250, 0)

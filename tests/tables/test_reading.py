@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from bernoulli_diffusion.system.errors import UserError
-from bernoulli_diffusion.tables.reading import Strings, Table, read
+from bernoulli_diffusion.tables.reading import read
+from bernoulli_diffusion.tables.table import Strings, Table
 
 BITS = (np.random.default_rng(0).random((50, 8)) < 0.4).astype(int)
 HEADER = ",".join(f"q{i}" for i in range(8)) + "\n"
@@ -187,6 +188,6 @@ def test_what_cannot_be_read_is_told_in_one_line(data, words, tmp_path):
 
 
 def test_a_table_that_is_too_large_is_told_before_it_fills_the_memory(tmp_path, monkeypatch):
-    monkeypatch.setattr("bernoulli_diffusion.tables.reading.MAX_VALUES", 100)
+    monkeypatch.setattr("bernoulli_diffusion.tables.text.MAX_VALUES", 100)
     with pytest.raises(UserError, match=r"shuf -n 6"):
         read(as_file(tmp_path, HEADER + lines(",")))
