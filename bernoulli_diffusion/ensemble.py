@@ -48,7 +48,7 @@ def main() -> None:
     arguments = parse_arguments()
     # torch takes a second to import: after the arguments are known to be sound
     with ending_at_once():
-        from .kinds import kind_of
+        from .on_file import read_samples
         from .system.device import choose_device
         from .system.errors import UserError
         from .training import checkpoint as checkpoints
@@ -83,14 +83,9 @@ def main() -> None:
             for path, member, _ in members
         ]
         config = checkpoints.config_of(first, first_path)
-        strings = kind_of(config).read_evaluated(
-            arguments.weights_by, diffusions[0].process, config
+        strings = read_samples(
+            arguments.weights_by, diffusions[0], config, first["sequence_length"]
         )
-        if strings.length != first["sequence_length"]:
-            raise UserError(
-                f"{arguments.weights_by}: lines of {strings.length}, but the models' have"
-                f" {first['sequence_length']}"
-            )
         fitted = fit_shares(diffusions, strings, arguments.seed, device)
         shares, report = fitted.shares, fitted.report()
     else:

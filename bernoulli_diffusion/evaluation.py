@@ -5,6 +5,7 @@ Columns are (n,) arrays, one number a string, by the names under which --per-lin
 
 import math
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,9 @@ from .estimate import of_lines
 from .likelihood import bound_of_each, exact_law, plan_bound
 from .system.errors import UserError
 from .system.files import open_atomically
+from .tables import plain
 from .training.checkpoint import run_dir_of
+from .training.run_folder import data_file
 
 
 def bound(diffusion, strings, precision: float, seed: int, device) -> tuple[dict, int]:
@@ -92,13 +95,13 @@ def baselines(kind, config, strings, checkpoint: Path) -> dict:
     """Bits a sample without a model, which is fitted to the run's train.txt if it is there."""
     source, train = "FILE", strings
     run_dir = run_dir_of(checkpoint)
-    if run_dir and (run_dir / "train.txt").is_file():
+    if run_dir and (file := data_file(run_dir, "train")):
         try:
-            found = kind.read(run_dir / "train.txt", config)
+            found, _ = plain.read(file, partial(kind.read, config=config), kind.SEPARATOR)
         except UserError:  # it is not what the user asked about
             found = None
         if found and found.length == strings.length:
-            source, train = str(run_dir / "train.txt"), found
+            source, train = str(file), found
     return kind.baseline_bits(train, strings, source)
 
 

@@ -209,6 +209,7 @@ class Kind(Protocol):
     SAMPLES: str  # what the lines of a file are called, in the plural: "strings"
     UNITS: str  # and what these are made of: "bits"
     NEEDED: str  # what train.txt has to hold
+    SEPARATOR: str  # what stands there between the values of a line
     NETWORK: Path | None  # the file with its ReverseModel; None: the package's reverse_model.py
     NETWORKS: tuple[str, ...]  # those in networks/ that are for such data
     OPTIONS: frozenset  # options of the commands that not every kind answers, without dashes

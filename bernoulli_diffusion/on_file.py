@@ -18,7 +18,7 @@ from .likelihood import blocks_of_lines, line_values, plan_bound, values_of_line
 from .results.comparison import table
 from .results.runs import find_results
 from .system.errors import UserError, printable
-from .tables import answering, judging
+from .tables import answering, judging, plain
 from .tables.encoding import Encoding
 from .training import checkpoint as checkpoints
 
@@ -64,7 +64,11 @@ def read_samples(
         samples = judging.read_records(encoding, file)
         diffusion.process.may_be_unknown = samples.unknown is not None
     else:
-        samples = kind.read_evaluated(file, diffusion.process, config)
+
+        def read(path: Path) -> Samples:
+            return kind.read_evaluated(path, diffusion.process, config)
+
+        samples, _ = plain.read(file, read, kind.SEPARATOR)
     if samples.length != length:
         raise UserError(
             f"{file}: {kind.SAMPLES} of {samples.length} {kind.UNITS}, but the model's have {length}"

@@ -143,7 +143,7 @@ def test_what_cannot_be_one_model(members, tmp_path):
     assert "is a member itself" in done.stderr
     val = tmp_path / "b" / "train.txt"
     done = call("-m", "bernoulli_diffusion.ensemble", out, *members, "--weights-by", val, code=2)
-    assert "lines of 7" in done.stderr
+    assert "strings of 7 bits, but the model's have 6" in done.stderr
     assert not out.exists()
 
 

@@ -15,7 +15,7 @@ __all__ = ["Batches", "Measures", "baseline_bits", "parse_pattern", "read_patter
 
 NAME = "bits"
 SAMPLES, UNITS = "strings", "bits"
-NEEDED = "one string of 0 and 1 a line"
+NEEDED, SEPARATOR = "one string of 0 and 1 a line", ""
 NETWORK = None  # the package's reverse_model.py
 NETWORKS = ("hidden_tree", "tree_and_mlp", "mixture")
 OPTIONS = frozenset({"flip-probability", "exact", "explain", "heatmap"})

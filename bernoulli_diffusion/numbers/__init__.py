@@ -25,7 +25,7 @@ __all__ = ["Batches", "Measures", "baseline_bits", "parse_pattern", "read_patter
 
 NAME = "real numbers"
 SAMPLES, UNITS = "samples", "numbers"
-NEEDED = "one sample a line, numbers between spaces"
+NEEDED, SEPARATOR = "one sample a line, numbers between spaces", " "
 NETWORK = Path(__file__).parents[1] / "gaussian_reverse_model.py"
 NETWORKS = ()
 OPTIONS = frozenset({"noise-std"})

@@ -12,6 +12,7 @@ from ..system.errors import UserError
 MISSING = {"", "NA", "N/A", "#N/A", "<NA>", "NaN", "nan", "null", "NULL", "?", "."}
 BOOLEANS = {"True", "False", "true", "false", "TRUE", "FALSE"}
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+BIT = re.compile(r"[+-]?[01](\.0*)?([eE][+-]?0+)?")  # 01 is something else
 
 
 class Values(NamedTuple):
@@ -133,7 +134,7 @@ def as_bits(columns: Iterable[Values]) -> np.ndarray | None:
     for word in words:
         if word in BOOLEANS:
             value[word] = float(word.lower() == "true")
-        elif is_number(word):
+        elif BIT.fullmatch(word.strip()):
             value[word] = float(word)
         else:
             return None

@@ -1,6 +1,7 @@
 """A run folder: train.txt, val.txt, config.yaml and perhaps reverse_model.py, read and checked."""
 
 import copy
+import functools
 import hashlib
 import math
 import re
@@ -16,10 +17,10 @@ from ..config import Config, DataConfig
 from ..kinds import Samples, kind_of
 from ..noise import derive_seed
 from ..system.errors import UserError
+from ..tables import plain
 from ..tables.encoding import read_columns
 from .network import Source, live_source, named_source
 
-PREPARE = "python -m bernoulli_diffusion.prepare"
 CONFIG_LIKE = re.compile(r"config\.(ya?ml|json|toml|txt)", re.IGNORECASE)
 DATA_LIKE = re.compile(
     r"\.(txt|csv|tsv|dat|data|arff|json|npy|npz|parquet|gz|zip)$|^[^.]+$", re.IGNORECASE
@@ -83,9 +84,20 @@ def read_run_folder(
         return str(path / "config.yaml")
 
     kind.check_config(config, source_of_settings(_do_not_go_together))
-    train = kind.read(_train_file(path, kind.NEEDED), config)
-    has_val = (path / "val.txt").exists()
-    val = kind.read(path / "val.txt", config, like=train) if has_val else None
+    notes = []
+
+    def read(file: Path, like: Samples | None = None) -> Samples:
+        of_kind = functools.partial(kind.read, config=config, like=like)
+        samples, understood = plain.read(file, of_kind, kind.SEPARATOR)
+        if understood or file.suffix != ".txt":
+            what = understood and f"{understood}; "
+            notes.append(f"{file}: {what}read as {len(samples):,} {kind.SAMPLES}")
+        return samples
+
+    train = read(_train_file(path, kind.NEEDED))
+    val_txt = data_file(path, "val") or path / "val.txt"
+    has_val = val_txt.exists()
+    val = read(val_txt, like=train) if has_val else None
 
     def is_other_shape(config: Config) -> bool:
         shape = config.data.shape
@@ -98,7 +110,7 @@ def read_run_folder(
             f" {math.prod(config.data.shape)},"
             f" but the {kind.SAMPLES} of train.txt have {train.length} {kind.UNITS}"
         )
-    notes = [] if has_val else _misnamed_val(path)
+    notes += [] if has_val else _misnamed_val(path)
     if is_new and config.data.hold_out is None:
         config.data.hold_out = 0.0 if has_val else _share_to_hold_out(len(train))
     is_split = not has_val and bool(config.data.hold_out) and len(train) > 1
@@ -160,7 +172,7 @@ def _no_run_folder(path: Path) -> str:
     elif path.suffix == ".pt":
         meant = f"{expected}; to begin with the weights of a checkpoint: RUN_DIR --from {quoted}"
     else:
-        meant = f"{expected}; a table: {PREPARE} {quoted} RUN_DIR"
+        meant = f"{expected}; a table: {plain.PREPARE} {quoted} RUN_DIR"
     return f"{path}: this is a file; {meant}"
 
 
@@ -187,10 +199,18 @@ def _misnamed_val(path: Path) -> list[str]:
     ]
 
 
+def data_file(path: Path, part: str) -> Path | None:
+    """A folder's train.txt (part: "train"), or the one file there that differs in the ending alone."""
+    if (path / f"{part}.txt").exists():
+        return path / f"{part}.txt"
+    others = [p for p in path.glob(f"{part}.*") if p.is_file() and DATA_LIKE.search(p.name)]
+    return others[0] if len(others) == 1 else None
+
+
 def _train_file(path: Path, needed: str) -> Path:
     file = path / "train.txt"
-    if file.exists():
-        return file
+    if found := data_file(path, "train"):
+        return found
     if command := GENERATED.get(path.resolve().name):
         cure = f"make it with: {command} {shlex.quote(str(path))}"
     elif (path / "results.json").is_file():
@@ -201,7 +221,7 @@ def _train_file(path: Path, needed: str) -> Path:
         table = shlex.quote(str(path / found[0]))
         cure = (
             f"there is {there}: rename it if it holds {needed}, or turn a table into a run folder:"
-            f" {PREPARE} {table} RUN_DIR"
+            f" {plain.PREPARE} {table} RUN_DIR"
         )
     else:
         cure = needed
