@@ -128,7 +128,7 @@ def parse_arguments():
 def main() -> None:
     arguments = parse_arguments()
     is_first = os.environ.get("LOCAL_RANK", "0") == "0"
-    if arguments.check and not arguments.quiet and is_first and arguments.run_dir.is_dir():
+    if arguments.check and not arguments.quiet and is_first and Path(arguments.run_dir).is_dir():
         tell(f"checking {arguments.run_dir}, which takes some seconds; nothing is trained")
     # torch takes a second to import: after the arguments are known to be sound
     with ending_at_once():
