@@ -204,7 +204,7 @@ def _train(arguments, group) -> None:
             show(trainer.results_dir)
             return
     for warning in console.data_warnings(trainer):
-        trainer.warn(warning)
+        trainer.progress.warn(warning)
     if arguments.check:
         show(console.check(trainer))
         return

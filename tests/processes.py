@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from bernoulli_diffusion.training import loop, trainer, validator
+from bernoulli_diffusion.training import judge, loop, results_folder, trainer, validator
 
 ROOT = Path(__file__).parent.parent
 _context = multiprocessing.get_context("forkserver")
@@ -41,10 +41,10 @@ TIMINGS = {"seconds", "samples_per_second", "date", "config_sha256"}  # of the f
 PHASES = {
     "t": (loop.Loop, "train_step"),
     "s": (trainer.Trainer, "save"),
-    "v": (trainer.Trainer, "_measure_bounds"),
+    "v": (judge.Judge, "bounds"),
     "g": (validator.Validator, "draw"),
-    "d": (trainer.Trainer, "draw_progress"),
-    "f": (trainer.Trainer, "draw_reverse_process"),
+    "d": (results_folder.ResultsFolder, "draw_progress"),
+    "f": (results_folder.ResultsFolder, "draw_reverse_process"),
 }
 
 

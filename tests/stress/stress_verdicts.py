@@ -108,7 +108,7 @@ def judge(case: Case, seed: int, folder: Path) -> tuple[list[str], float, bool]:
     overrides.append(f"training.validate_every_n_epochs={max(1, epochs // 12)}")
     trainer = Trainer(read_run_folder(run_dir, overrides), torch.device("cpu"), quiet=True)
     for name in ("draw_progress", "draw_reverse_process", "write_report"):
-        setattr(trainer, name, lambda *_: None)
+        setattr(trainer.files, name, lambda *_: None)
     try:
         trainer.train()
     except Exception as error:  # a run that fails says so

@@ -31,6 +31,7 @@ from bernoulli_diffusion.system import command_line, files
 from bernoulli_diffusion.system.interrupt import Interrupted
 from bernoulli_diffusion.training import checkpoint
 from bernoulli_diffusion.training.loop import Loop
+from bernoulli_diffusion.training.results_folder import ResultsFolder
 from bernoulli_diffusion.training.run_folder import read_run_folder
 from bernoulli_diffusion.training.trainer import Trainer
 
@@ -109,7 +110,7 @@ def interrupt(*_):
 
 def without_pictures():
     return patch.multiple(
-        Trainer, draw_progress=lambda _: None, draw_reverse_process=lambda *_: None
+        ResultsFolder, draw_progress=lambda _: None, draw_reverse_process=lambda *_: None
     )
 
 

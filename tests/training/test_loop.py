@@ -89,8 +89,8 @@ def test_the_weights_are_those_of_a_run_folder(tmp_path, monkeypatch):
     trainer = Trainer(
         RunFolder(tmp_path, config, train, None, live_source(None)), torch.device("cpu"), quiet=True
     )
-    monkeypatch.setattr(trainer, "draw_progress", lambda: None)
-    monkeypatch.setattr(trainer, "draw_reverse_process", lambda _: None)
+    monkeypatch.setattr(trainer.files, "draw_progress", lambda: None)
+    monkeypatch.setattr(trainer.files, "draw_reverse_process", lambda *_: None)
     trainer.train()
     assert equal(diffusion.reverse_model, trainer.averaged.reverse_model)
 

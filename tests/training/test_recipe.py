@@ -12,6 +12,7 @@ from bernoulli_diffusion.system.errors import UserError
 from bernoulli_diffusion.system.interrupt import Interrupted
 from bernoulli_diffusion.training import checkpoint
 from bernoulli_diffusion.training.loop import Loop
+from bernoulli_diffusion.training.results_folder import ResultsFolder
 from bernoulli_diffusion.training.resume import resume
 from bernoulli_diffusion.training.run_folder import read_run_folder
 from bernoulli_diffusion.training.trainer import Trainer
@@ -28,7 +29,7 @@ data: {batch_size: 32}
 def no_pictures(monkeypatch):
     """Pictures take longer than these trainings."""
     for name in ("draw_progress", "draw_reverse_process", "write_report"):
-        monkeypatch.setattr(Trainer, name, lambda *_: None)
+        monkeypatch.setattr(ResultsFolder, name, lambda *_: None)
 
 
 def write_lines(path: Path, bits: np.ndarray) -> None:

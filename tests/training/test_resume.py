@@ -28,6 +28,7 @@ from bernoulli_diffusion.system.files import lock
 from bernoulli_diffusion.system.interrupt import STOPPING, Interrupt, Interrupted, ending_at_once
 from bernoulli_diffusion.training import checkpoint
 from bernoulli_diffusion.training.loop import Loop
+from bernoulli_diffusion.training.results_folder import ResultsFolder
 from bernoulli_diffusion.training.resume import find_results_dir, resume
 from bernoulli_diffusion.training.run_folder import read_run_folder
 from bernoulli_diffusion.training.trainer import Trainer
@@ -129,8 +130,8 @@ def without_pictures(monkeypatch):
 
 
 def take_out_pictures(monkeypatch) -> None:
-    monkeypatch.setattr(Trainer, "draw_progress", lambda _: None)
-    monkeypatch.setattr(Trainer, "draw_reverse_process", lambda *_: None)
+    monkeypatch.setattr(ResultsFolder, "draw_progress", lambda _: None)
+    monkeypatch.setattr(ResultsFolder, "draw_reverse_process", lambda *_: None)
 
 
 @pytest.fixture(scope="module")
@@ -223,7 +224,9 @@ def test_a_signal_in_each_phase(whole, run_dir, monkeypatch, letter, times, numb
 
 def test_a_signal_while_the_last_files_are_written(run_dir, monkeypatch):
     """Comes too late: the run is finished."""
-    monkeypatch.setattr(Trainer, "draw_progress", lambda _: signal.raise_signal(signal.SIGTERM))
+    monkeypatch.setattr(
+        ResultsFolder, "draw_progress", lambda _: signal.raise_signal(signal.SIGTERM)
+    )
     trainer = start(run_dir)
     trainer.train()
     assert trainer.results.status == "finished"
@@ -253,8 +256,8 @@ def test_killed_between_the_last_checkpoint_and_results_json(whole, run_dir, mon
         def die(_):
             raise KeyboardInterrupt
 
-        patch.setattr(Trainer, "draw_progress", die)
-        patch.setattr("bernoulli_diffusion.training.trainer.DRAW_SHARE", math.inf)
+        patch.setattr(ResultsFolder, "draw_progress", die)
+        patch.setattr("bernoulli_diffusion.training.results_folder.DRAW_SHARE", math.inf)
         with pytest.raises(KeyboardInterrupt):
             start(run_dir).train()
     resumed = go_on(run_dir)

@@ -16,7 +16,8 @@ from bernoulli_diffusion.noise import derive_seed
 from bernoulli_diffusion.results import plots
 from bernoulli_diffusion.sampling import sample
 from bernoulli_diffusion.system.errors import RunError
-from bernoulli_diffusion.training import checkpoint, trainer
+from bernoulli_diffusion.training import checkpoint, results_folder
+from bernoulli_diffusion.training.results_folder import ResultsFolder
 from bernoulli_diffusion.training.run_folder import read_run_folder
 from bernoulli_diffusion.training.trainer import Trainer, new_results_dir
 from bernoulli_diffusion.training.validator import SAMPLES
@@ -72,8 +73,8 @@ def make(run_dir: Path, *overrides: str) -> Trainer:
 @pytest.fixture
 def no_pictures(monkeypatch):
     """Pictures take longer than these trainings."""
-    monkeypatch.setattr(Trainer, "draw_progress", lambda _: None)
-    monkeypatch.setattr(Trainer, "draw_reverse_process", lambda *_: None)
+    monkeypatch.setattr(ResultsFolder, "draw_progress", lambda _: None)
+    monkeypatch.setattr(ResultsFolder, "draw_reverse_process", lambda *_: None)
 
 
 def weights(trained: Trainer) -> dict[str, torch.Tensor]:
@@ -105,7 +106,7 @@ def test_two_runs_in_the_same_second(run_dir, monkeypatch):
         def now():
             return datetime(2031, 2, 3, 4, 5, 6)
 
-    monkeypatch.setattr(trainer, "datetime", StoppedClock)
+    monkeypatch.setattr(results_folder, "datetime", StoppedClock)
     paths = [new_results_dir(run_dir) for _ in range(3)]
     assert [path.name for path in paths] == [
         "2031-02-03_04-05-06",

@@ -12,6 +12,7 @@ from bernoulli_diffusion.results import console, record
 from bernoulli_diffusion.system.errors import RunError, UserError
 from bernoulli_diffusion.system.files import require_writable
 from bernoulli_diffusion.training import checkpoint
+from bernoulli_diffusion.training.results_folder import ResultsFolder
 from bernoulli_diffusion.training.resume import resume
 from bernoulli_diffusion.training.run_folder import read_run_folder
 from bernoulli_diffusion.training.trainer import Trainer
@@ -33,16 +34,16 @@ class ReverseModel(nn.Module):
 
 @pytest.fixture(autouse=True)
 def without_pictures(monkeypatch):
-    monkeypatch.setattr(Trainer, "draw_progress", lambda _: None)
-    monkeypatch.setattr(Trainer, "draw_reverse_process", lambda *_: None)
+    monkeypatch.setattr(ResultsFolder, "draw_progress", lambda _: None)
+    monkeypatch.setattr(ResultsFolder, "draw_reverse_process", lambda *_: None)
 
 
 @pytest.fixture(scope="module")
 def first(tmp_path_factory) -> Path:
     """The best checkpoint of a run."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Trainer, "draw_progress", lambda _: None)
-        patch.setattr(Trainer, "draw_reverse_process", lambda *_: None)
+        patch.setattr(ResultsFolder, "draw_progress", lambda _: None)
+        patch.setattr(ResultsFolder, "draw_reverse_process", lambda *_: None)
         run_dir = make_run(tmp_path_factory.mktemp("first") / "run")
         folder = read_run_folder(run_dir, ["training.epochs=20", "training.lr=0.02"])
         return Trainer(folder, CPU, quiet=True).train() / "checkpoints" / "model_best.pt"

@@ -1,0 +1,79 @@
+"""What a person sees of a run while it trains: a bar, or a line at each validation; warnings."""
+
+import sys
+
+from tqdm import tqdm
+
+from ..estimate import text
+from ..results.record import Results
+from ..system.command_line import tell
+from ..system.errors import printable
+from .loop import Loop
+
+
+class Progress:
+    """Tells how far a loop is, on standard error; of several processes the first one's.
+
+    quiet: warnings alone.
+    """
+
+    def __init__(self, loop: Loop, results: Results, quiet: bool):
+        self.loop, self.results = loop, results
+        self.is_first, self.quiet = loop.processes.is_first, quiet or not loop.processes.is_first
+        self.bar = tqdm(disable=True)
+
+    def opened(self) -> tqdm:
+        """A bar on a terminal, to be closed; elsewhere nothing, and report prints lines."""
+        self.bar = tqdm(
+            total=self.loop.plan.total_steps,
+            initial=self.loop.step,
+            disable=True if self.quiet else None,
+            unit="step",
+            desc=self._epoch_of_all(),
+            dynamic_ncols=True,
+        )
+        return self.bar
+
+    def advance(self) -> None:
+        """Show on the bar how many steps are done."""
+        self.bar.update(self.loop.step - self.bar.n)
+
+    def show(self) -> None:
+        """On the bar: steps, and the latest loss and validation."""
+        self.advance()
+        if self.loop.last_loss is not None:
+            self.bar.total = self.loop.plan.total_steps  # which a recipe may lower
+            self.bar.set_description_str(self._epoch_of_all(), refresh=False)
+            loss = f"loss {self.loop.last_loss:.3f} bits"
+            self.bar.set_postfix_str(loss + self._last_validation())
+
+    def report(self, seconds: float) -> None:
+        """A line for the last validation, where there is no bar. seconds: since the start."""
+        if self.bar.disable and not self.quiet:
+            step, total = self.loop.step, self.loop.plan.total_steps
+            left = seconds * (total / max(1, step) - 1)
+            is_known = 0 < step < total and self.loop.plan.is_end_known
+            time_left = f", about {left:.0f} s left" if is_known else ""
+            self._print(f"{self._epoch_of_all()}{self._last_validation()}{time_left}")
+
+    def warn(self, message: str) -> None:
+        if self.is_first:
+            self._print(f"warning: {printable(message)}")
+
+    def _epoch_of_all(self) -> str:
+        steps = self.loop.batches.steps_per_epoch
+        return f"epoch {self.loop.step // steps}/{-(-self.loop.plan.total_steps // steps)}"
+
+    def _last_validation(self) -> str:
+        """The latest bound and shares."""
+        results, bound = self.results, self.results.bound
+        if not results.validated_epochs:
+            return ""
+        told = f", bound {text(bound.train[-1], bound.train_standard_error[-1])} bits"
+        if results.has_val:
+            told += f" (val {text(bound.val[-1], bound.val_standard_error[-1])})"
+        return told + results.last_on_one_line()
+
+    def _print(self, line: str) -> None:
+        with tqdm.external_write_mode(file=sys.stderr):  # above the bar
+            tell(line)
