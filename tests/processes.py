@@ -1,16 +1,20 @@
-"""train.py and generate.py in processes of their own, without the seconds that importing torch takes.
+"""The commands in processes of their own, without the seconds that importing torch takes.
 
 A server that has imported everything forks a process for each command (multiprocessing's forkserver).
-From there on it is what a shell starts: signals, exit codes and sudden deaths are real.
+From there on it is what a shell starts: signals, exit codes and sudden deaths are real. What only a
+real start can show starts Python itself (tests/system).
 """
 
 import contextlib
+import gc
 import itertools
 import json
 import multiprocessing
 import os
 import runpy
+import subprocess
 import sys
+import tempfile
 import threading
 from pathlib import Path
 
@@ -19,12 +23,17 @@ import torch
 from bernoulli_diffusion.training import judge, loop, results_folder, trainer, validator
 
 ROOT = Path(__file__).parent.parent
+PACKAGE = "bernoulli_diffusion"
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(
     [
-        "bernoulli_diffusion.training.resume",
-        "bernoulli_diffusion.results.console",
-        "bernoulli_diffusion.results.plots",
+        "processes",
+        "torch._dynamo",  # which meta tensors may import
+        *(
+            ".".join(path.relative_to(ROOT).with_suffix("").parts)
+            for path in sorted((ROOT / PACKAGE).rglob("*.py"))
+            if "__" not in path.stem and path.parent.name != "networks"
+        ),
     ]
 )
 
@@ -59,49 +68,110 @@ def make_run(run_dir: Path, **files: str) -> Path:
 
 
 class Command:
-    """A running `python script arguments`; its streams go to files in folder."""
+    """A running `python script arguments`, or a command of the package by its name without .py.
 
-    def __init__(self, folder: Path, script: str, *arguments: object, prepare=None, given=()):
+    Its streams go to files in folder. given is passed to prepare, which is called first in the process.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        script: str,
+        *arguments: object,
+        prepare=None,
+        given=(),
+        cwd: Path = ROOT,
+        stdin: str = "",
+    ):
         folder.mkdir(parents=True, exist_ok=True)
-        self.streams = [folder / "stdout", folder / "stderr"]
-        os.environ["OMP_NUM_THREADS"] = "1"
-        self.process = _context.Process(
-            target=_run,
-            args=(
-                script,
-                [str(a) for a in arguments],
-                list(map(str, self.streams)),
-                prepare,
-                given,
-            ),
-        )
-        self.process.start()
+        self.streams = [folder / name for name in ("stdin", "stdout", "stderr")]
+        self.streams[0].write_text(stdin)
+        words = [str(script), *map(str, arguments)]
+        place = dict(os.environ), str(cwd), list(map(str, self.streams))
+        self.process = _context.Process(target=_run, args=(words, place, prepare, given))
+        with _importable():
+            self.process.start()
         self.pid = self.process.pid
 
     def wait(self, timeout: float = 60) -> int:
         """The exit code; negative for a signal that nobody handled."""
         self.process.join(timeout)
-        assert self.process.exitcode is not None, "still running"
+        if self.process.exitcode is None:
+            self.process.kill()
+            raise TimeoutError(f"still running after {timeout} s")
         return self.process.exitcode
 
     @property
     def stdout(self) -> str:
-        return self.streams[0].read_text()
+        return self.streams[1].read_text()
 
     @property
     def stderr(self) -> str:
-        return self.streams[1].read_text()
+        return self.streams[2].read_text()
 
 
-def _run(script: str, arguments: list[str], streams: list[str], prepare, given) -> None:
-    for number, path in enumerate(streams, start=1):
-        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666), number)
+def call(*words: object, code: int = 0, **options) -> subprocess.CompletedProcess:
+    """The outcome of a command, which must end with this exit code and never with a traceback."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = Command(Path(folder), *words, **options)
+        outcome = command.wait(120), command.stdout, command.stderr
+    assert outcome[0] == code, outcome[2]
+    assert "Traceback" not in outcome[2]
+    return subprocess.CompletedProcess(words, *outcome)
+
+
+def mistake(*words: object, **options) -> str:
+    """The one line in which a command tells a mistake, having written nothing else."""
+    done = call(*words, code=2, **options)
+    assert (done.stdout, done.stderr.count("\n")) == ("", 1), done
+    assert done.stderr.startswith("error: ")
+    return done.stderr
+
+
+def without_pictures() -> None:
+    """Prepares train.py to draw none, which takes most of the time of a small run."""
+    trainer.Trainer.draw_progress = trainer.Trainer.draw_reverse_process = lambda *_: None
+
+
+def train(run_dir: Path, *options: object, **more) -> Path:
+    """The results folder of a run without pictures."""
+    done = call("train.py", run_dir, *options, prepare=without_pictures, **more)
+    return Path(done.stdout.splitlines()[-1])
+
+
+@contextlib.contextmanager
+def _importable():
+    """PYTHONPATH for the server, which is started with the first command and knows no sys.path."""
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    try:
+        yield
+    finally:
+        del os.environ["PYTHONPATH"]
+        if before is not None:
+            os.environ["PYTHONPATH"] = before
+
+
+def _run(words: list[str], place: tuple, prepare, given) -> None:
+    gc.freeze()  # what the server has imported is not looked through again
+    environment, cwd, streams = place
+    os.environ.clear()
+    os.environ.update(environment | {"CUDA_VISIBLE_DEVICES": ""})
+    os.chdir(cwd)
+    for number, path in enumerate(streams):
+        os.dup2(os.open(path, os.O_RDWR | (number and os.O_CREAT | os.O_TRUNC), 0o666), number)
+    sys.stdin = open(0, closefd=False)  # noqa: SIM115
     sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)  # noqa: SIM115
     torch.set_num_threads(1)
     if prepare:
         prepare(*given)
-    sys.argv = [script, *arguments]
-    runpy.run_path(str(ROOT / script), run_name="__main__")
+    sys.argv = words
+    if words[0].endswith(".py"):
+        runpy.run_path(str(ROOT / words[0]), run_name="__main__")
+    else:
+        name = f"{PACKAGE}.{words[0]}"
+        sys.modules.pop(name, None)  # it was imported, and would be there twice
+        runpy.run_module(name, run_name="__main__", alter_sys=True)
 
 
 def when(begins) -> None:

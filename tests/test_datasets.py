@@ -5,26 +5,20 @@ import os
 import subprocess
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 import pytest
+from processes import ROOT, call, mistake
 
 from bernoulli_diffusion import datasets, planar
 from bernoulli_diffusion.system.errors import UserError
 
-ROOT = Path(__file__).parent.parent
 Z_LIMIT = 4.5  # seeds are fixed: a failure is a change of the law, not bad luck
 
 
 def as_set(strings: np.ndarray) -> set[str]:
     return {"".join(map(str, row)) for row in strings}
-
-
-def run(*arguments: object) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "bernoulli_diffusion.datasets", *map(str, arguments)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
 
 
 def command(arguments: list[str]) -> int:
@@ -345,8 +339,7 @@ def test_wrong_arguments(function, options, message):
 
 def test_command_writes_the_two_files(tmp_path):
     folder = tmp_path / "new" / "run"
-    result = run("heartbeat", folder, "--length", 6, "--period", 3, "--held-out", 1)
-    assert result.returncode == 0, result.stderr
+    result = call("datasets", "heartbeat", folder, "--length", 6, "--period", 3, "--held-out", 1)
     assert result.stdout == f"{folder}\n"
     assert (folder / "train.txt").read_bytes() == b"100100\n001001\n"
     assert (folder / "val.txt").read_bytes() == b"010010\n"
@@ -393,9 +386,8 @@ def test_command_with_wrong_arguments(tmp_path, capsys, arguments):
 
 
 def test_exit_code_of_the_command(tmp_path):
-    result = run("heartbeat", tmp_path, "--period", 0)
-    assert (result.returncode, result.stdout) == (2, "")
-    assert result.stderr == "error: period is 0, expected 1 to 20\n"
+    told = mistake("datasets", "heartbeat", tmp_path, "--period", 0)
+    assert told == "error: period is 0, expected 1 to 20\n"
 
 
 def test_no_overwrite_without_force(tmp_path, capsys):

@@ -3,12 +3,12 @@
 import io
 import json
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from processes import ROOT, call, mistake
 
 from bernoulli_diffusion import ensemble as ensembles
 from bernoulli_diffusion.bits.data import BitStrings
@@ -19,8 +19,7 @@ from bernoulli_diffusion.training import checkpoint
 from bernoulli_diffusion.training.run_folder import read_run_folder
 from bernoulli_diffusion.training.trainer import Trainer, new_results_dir
 
-TOP = Path(__file__).parent.parent
-NETWORKS = TOP / "bernoulli_diffusion" / "networks"
+NETWORKS = ROOT / "bernoulli_diffusion" / "networks"
 STRINGS = "010010\n100100\n001001\n"
 
 
@@ -68,14 +67,6 @@ def ensemble(members, tmp_path_factory) -> Path:
     return path
 
 
-def call(*arguments, code: int = 0) -> subprocess.CompletedProcess:
-    command = [sys.executable, *map(str, arguments)]
-    done = subprocess.run(command, cwd=TOP, capture_output=True, text=True)
-    assert done.returncode == code, done.stderr
-    assert "Traceback" not in done.stderr
-    return done
-
-
 def test_log_odds_are_the_weighted_mean(members, ensemble):
     saved = checkpoint.load(ensemble)
     x_t = torch.randint(2, (9, 6), generator=torch.Generator().manual_seed(0)).float()
@@ -90,13 +81,13 @@ def test_log_odds_are_the_weighted_mean(members, ensemble):
 
 def test_the_command_and_those_that_take_what_it_writes(members, tmp_path):
     out, val = tmp_path / "out.pt", members[0].parents[3] / "val.txt"
-    done = call("-m", "bernoulli_diffusion.ensemble", out, *members, "--weights-by", val)
+    done = call("ensemble", out, *members, "--weights-by", val)
     report = json.loads(done.stdout)
     assert [m["checkpoint"] for m in report["members"]] == [str(m) for m in members]
     assert sum(m["share"] for m in report["members"]) == pytest.approx(1)
     best = min(each["bits"] for each in report["bounds_of_members"])
     assert report["bound"]["bits"] <= best
-    again = call("-m", "bernoulli_diffusion.evaluate", out, val)
+    again = call("evaluate", out, val, "--precision", 0.05)
     bound = json.loads(again.stdout)["bound"]
     bits, error = bound["bits"], bound["bits_standard_error"]
     assert abs(bits - report["bound"]["bits"]) < 5 * (error + report["bound"]["standard_error"])
@@ -123,7 +114,7 @@ def test_real_numbers(tmp_path, monkeypatch, capsys):
 
 def test_equal_shares_and_ensembles_of_ensembles(members, ensemble, tmp_path):
     out = tmp_path / "out.pt"
-    done = call("-m", "bernoulli_diffusion.ensemble", out, members[0], ensemble)
+    done = call("ensemble", out, members[0], ensemble)
     shares = [m["share"] for m in json.loads(done.stdout)["members"]]
     assert shares == [0.5, 0.125, 0.375]
     saved = checkpoint.load(out)
@@ -137,13 +128,12 @@ def test_what_cannot_be_one_model(members, tmp_path):
     longer = train(tmp_path / "b", text="0100101\n")
     out = tmp_path / "out.pt"
     for other in (other_T, longer):
-        done = call("-m", "bernoulli_diffusion.ensemble", out, members[0], other, code=2)
-        assert f"error: {other}: of another kind than {members[0]}" in done.stderr
-    done = call("-m", "bernoulli_diffusion.ensemble", members[0], *members, code=2)
-    assert "is a member itself" in done.stderr
+        told = mistake("ensemble", out, members[0], other)
+        assert told.startswith(f"error: {other}: of another kind than {members[0]}")
+    assert "is a member itself" in mistake("ensemble", members[0], *members)
     val = tmp_path / "b" / "train.txt"
-    done = call("-m", "bernoulli_diffusion.ensemble", out, *members, "--weights-by", val, code=2)
-    assert "strings of 7 bits, but the model's have 6" in done.stderr
+    told = mistake("ensemble", out, *members, "--weights-by", val)
+    assert "strings of 7 bits, but the model's have 6" in told
     assert not out.exists()
 
 
@@ -243,5 +233,4 @@ def test_an_ensemble_is_not_trained_on(members, ensemble):
     run_dir = shutil.copytree(members[0].parents[3], ensemble.parent / "run")
     (copied,) = run_dir.glob("results/*/checkpoints/*.pt")
     shutil.copy(ensemble, copied)
-    done = call("train.py", run_dir, "--resume", code=2)
-    assert done.stderr.count("\n") == 1
+    mistake("train.py", run_dir, "--resume")

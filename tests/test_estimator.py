@@ -1,12 +1,11 @@
 """BernoulliDiffusion, as it is used from Python."""
 
 import math
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import torch
+from processes import call
 
 from bernoulli_diffusion import BernoulliDiffusion
 
@@ -57,11 +56,8 @@ def test_saved_and_loaded_it_is_the_same(model, tmp_path):
     again = BernoulliDiffusion.load(tmp_path / "m.pt")
     assert (again.score_samples(X[:9]) == model.score_samples(X[:9])).all()
     assert (again.sample(5) == model.sample(5)).all()
-    done = subprocess.run(
-        [sys.executable, "generate.py", tmp_path / "m.pt", "3"], capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    assert [len(line) for line in done.stdout.split()] == [6, 6, 6]
+    drawn = call("generate.py", tmp_path / "m.pt", 3).stdout.split()
+    assert [len(line) for line in drawn] == [6, 6, 6]
 
 
 def test_tensors_and_bools():

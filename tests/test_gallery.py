@@ -7,13 +7,13 @@ import importlib.util
 import itertools
 import math
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import exact
 import pytest
 import torch
+from processes import ROOT, call, train
 
 from bernoulli_diffusion.bits.data import BitStrings
 from bernoulli_diffusion.bits.process import BernoulliDiffusionProcess
@@ -26,9 +26,8 @@ from bernoulli_diffusion.training.network import Source, build, load_class, try_
 from bernoulli_diffusion.training.run_folder import read_run_folder
 from bernoulli_diffusion.training.trainer import Trainer, new_results_dir
 
-TOP = Path(__file__).parent.parent
-GALLERY = TOP / "docs" / "reverse_models"
-PACKAGED = TOP / "bernoulli_diffusion" / "networks"
+GALLERY = ROOT / "docs" / "reverse_models"
+PACKAGED = ROOT / "bernoulli_diffusion" / "networks"
 IN_GALLERY = sorted(p.stem for p in GALLERY.glob("*.py") if p.stem != "table")
 IN_PACKAGE = sorted(p.stem for p in PACKAGED.glob("*.py") if p.stem != "__init__")
 NAMES = IN_GALLERY + IN_PACKAGE
@@ -167,17 +166,10 @@ def test_a_copy_in_a_run_folder_trains_and_comes_back_from_its_checkpoint(tmp_pa
 
 def test_the_three_commands_of_the_page(tmp_path):
     """As a user would: copy, train, generate from the checkpoint."""
-    folder = call("train.py", run_folder(tmp_path, "hollow")).strip()
-    assert (Path(folder) / "reverse_model.py").read_text() == source("hollow").text
-    strings = call("generate.py", Path(folder) / "checkpoints" / "model_best.pt", 5).split()
+    folder = train(run_folder(tmp_path, "hollow"))
+    assert (folder / "reverse_model.py").read_text() == source("hollow").text
+    strings = call("generate.py", folder / "checkpoints" / "model_best.pt", 5).stdout.split()
     assert [len(s) for s in strings] == [6] * 5
-
-
-def call(*arguments) -> str:
-    command = [sys.executable, *map(str, arguments)]
-    done = subprocess.run(command, cwd=TOP, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 # ----------------------------------------------------------------------------- each one's promise
@@ -561,7 +553,7 @@ def test_prepare_takes_odd_data(name, constant):
 
 
 def test_one_row_of_the_table(monkeypatch):
-    monkeypatch.syspath_prepend(str(TOP))
+    monkeypatch.syspath_prepend(str(ROOT))
     path = GALLERY / "table.py"
     spec = importlib.util.spec_from_file_location("gallery_table", path)
     table = importlib.util.module_from_spec(spec)
@@ -570,6 +562,7 @@ def test_one_row_of_the_table(monkeypatch):
     monkeypatch.setattr(table, "SAMPLES", 8)
     monkeypatch.setattr(table, "SAMPLE_STEPS", 5)
     folder = table.run_folder(table.DATA[0], None)
+    folder.config.training.num_bound_draws = 64
     row = table.measure(folder, "residual_mlp", table.DATA[0], steps=3)
     assert row[0] == "residual_mlp"
     assert len(row) == 6

@@ -2,11 +2,11 @@
 
 import io
 import json
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from processes import call, mistake
 
 from bernoulli_diffusion import bits, numbers, search
 from bernoulli_diffusion.search import Candidate, Search, Trial, portfolio
@@ -14,7 +14,6 @@ from bernoulli_diffusion.system.errors import RunError, UserError
 from bernoulli_diffusion.training import checkpoint
 from bernoulli_diffusion.training.network import Source
 
-TOP = Path(__file__).parent.parent
 BITS = {"a": 9.0, "b": 5.0, "c": 7.0, "d": 6.0, "e": 8.0}
 
 
@@ -167,14 +166,6 @@ def test_the_portfolio(tmp_path):
     )
 
 
-def call(*arguments, code: int = 0) -> subprocess.CompletedProcess:
-    command = [sys.executable, *map(str, arguments)]
-    done = subprocess.run(command, cwd=TOP, capture_output=True, text=True)
-    assert done.returncode == code, done.stderr
-    assert "Traceback" not in done.stderr
-    return done
-
-
 def test_two_trials_and_their_ensemble(tmp_path, monkeypatch, capsys):
     """The real thing, but for what it costs: two candidates, one round, a tenth of the data."""
     (tmp_path / "train.txt").write_text("010010\n100100\n001001\n" * 9)
@@ -196,7 +187,7 @@ def test_two_trials_and_their_ensemble(tmp_path, monkeypatch, capsys):
     assert "better than the best alone" in err
     state = json.loads((tmp_path / "search" / "state.json").read_text())
     assert [t["status"] for t in state["trials"]] == ["done", "done"]
-    table = call("-m", "bernoulli_diffusion.compare", tmp_path).stdout
+    table = call("compare", tmp_path).stdout
     assert all(Path(t["results_dir"]).name in table for t in state["trials"])
     checkpoint.restore(checkpoint.load(recommended), recommended)
 
@@ -212,9 +203,8 @@ def test_two_trials_and_their_ensemble(tmp_path, monkeypatch, capsys):
 
 def test_mistakes(tmp_path):
     (tmp_path / "train.txt").write_text("01\n10\n" * 100)  # of which training would hold out some
-    done = call("-m", "bernoulli_diffusion.search", tmp_path, "--minutes", 1, code=2)
-    assert "val.txt: no such file" in done.stderr
-    missing = "-m", "bernoulli_diffusion.search", tmp_path, "--minutes", 1, "--networks", "no.py"
-    assert "no.py: no such file" in call(*missing, code=2).stderr
-    done = call("train.py", tmp_path, "--network", "no.py", code=2)
-    assert "no.py: no such file; expected a file like reverse_model.py, or default" in done.stderr
+    assert "val.txt: no such file" in mistake("search", tmp_path, "--minutes", 1)
+    told = mistake("search", tmp_path, "--minutes", 1, "--networks", "no.py")
+    assert "no.py: no such file" in told
+    told = mistake("train.py", tmp_path, "--network", "no.py")
+    assert "no.py: no such file; expected a file like reverse_model.py, or default" in told

@@ -1,19 +1,16 @@
 """train.py, generate.py and evaluate on real numbers, as a user calls them."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from processes import call, mistake, train
 
 from bernoulli_diffusion.system.errors import UserError
 from bernoulli_diffusion.training import checkpoint as checkpoints
 
-ROOT = Path(__file__).parents[2]
 CONFIG = """\
 model: {process: gaussian, T: 20, variance: learned, reverse_model: {width: 16, num_blocks: 1}}
 training: {epochs: 4, validate_every_n_epochs: 2, num_val_samples: 50, num_bound_draws: 64,
@@ -30,20 +27,6 @@ PICTURES = [
 ]
 
 
-def execute(*arguments: object, cwd: Path):
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, *map(str, arguments)]
-    return subprocess.run(
-        command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=120
-    )
-
-
-def succeed(*arguments: object, cwd: Path) -> str:
-    done = execute(*arguments, cwd=cwd)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
 def make_run(folder: Path, D: int = 2, config: str = CONFIG) -> Path:
     rng = np.random.default_rng(0)
     folder.mkdir()
@@ -58,7 +41,7 @@ def trained(tmp_path_factory):
     """A trained run folder and its results folder."""
     cwd = tmp_path_factory.mktemp("gaussian")
     run_dir = make_run(cwd / "run")
-    out = succeed(ROOT / "train.py", "run", cwd=cwd)
+    out = call("train.py", "run", cwd=cwd).stdout
     return run_dir, cwd / out.strip()
 
 
@@ -88,24 +71,28 @@ def test_numbers_of_other_sizes_are_drawn_too(tmp_path, D):
     if D == 4:
         config = config.replace("batch_size: 32", "batch_size: 32, shape: [2, 2]")
     make_run(tmp_path / "run", D, config)
-    done = execute(ROOT / "train.py", "run", cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    done = call("train.py", "run", cwd=tmp_path)
     assert "could not be" not in done.stderr
+    results_dir = tmp_path / done.stdout.strip()
     for name in PICTURES:
-        assert (tmp_path / done.stdout.strip() / name).stat().st_size > 1000, name
+        assert (results_dir / name).stat().st_size > 1000, name
+    # the GIF shows the sampler that was asked for, also of a single sample
+    gifs = [tmp_path / "ancestral.gif", tmp_path / "deterministic.gif"]
+    for gif, options in zip(gifs, ([], ["--deterministic"]), strict=True):
+        best = results_dir / "checkpoints" / "model_best.pt"
+        assert call("generate.py", best, 1, "--steps", 5, *options, "--gif", gif).stderr == ""
+    assert gifs[0].read_bytes() != gifs[1].read_bytes()
 
 
 def test_resume_goes_on_bit_for_bit(trained, tmp_path):
     _run_dir, results_dir = trained
-    make_run(tmp_path / "run")
     # the schedule of the learning rate knows the last epoch, so it is stopped by patience of time
-    first = succeed(ROOT / "train.py", "run", "--set", "training.max_minutes=0.00001", cwd=tmp_path)
-    succeed(
-        ROOT / "train.py", "run", "--resume", "--set", "training.max_minutes=null", cwd=tmp_path
-    )
+    run_dir = make_run(tmp_path / "run")
+    first = train(run_dir, "--set", "training.max_minutes=0.00001")
+    train(run_dir, "--resume", "--set", "training.max_minutes=null")
     a, b = (
         torch.load(folder / "checkpoints" / "model_epoch_4.pt", weights_only=True)
-        for folder in (results_dir, tmp_path / first.strip())
+        for folder in (results_dir, first)
     )
     for name, weight in a["weights"].items():
         assert torch.equal(weight, b["weights"][name]), name
@@ -115,44 +102,28 @@ def test_resume_goes_on_bit_for_bit(trained, tmp_path):
 def test_generate(trained):
     run_dir, results_dir = trained
     best = results_dir / "checkpoints" / "model_best.pt"
-    script = ROOT / "generate.py"
-    x = numbers(succeed(script, best, 200, cwd=run_dir))
+
+    def generate(*arguments: object) -> str:
+        return call("generate.py", best, *arguments, cwd=run_dir).stdout
+
+    x = numbers(generate(200))
     assert x.shape == (200, 2)
     assert abs(x.mean() - 3) < 0.1
-    few = numbers(succeed(script, best, 3, "--batch-size", 2, cwd=run_dir))
+    few = numbers(generate(3, "--batch-size", 2))
     assert np.allclose(few, x[:3], atol=1e-5)
     ddim = ("--steps", 5, "--deterministic", "--gif", "way.gif")
-    assert numbers(succeed(script, best, 4, *ddim, cwd=run_dir)).shape == (4, 2)
+    assert numbers(generate(4, *ddim)).shape == (4, 2)
     assert (run_dir / "way.gif").stat().st_size > 1000
-    given = numbers(succeed(script, best, 5, "--given", "3.05 ?", "--particles", 32, cwd=run_dir))
-    assert (given[:, 0] == 3.05).all()
-    assert len(set(given[:, 1])) > 1
+    given = "3.0512345678901"  # comes back to the last digit
+    lines = [line.split() for line in generate(5, "--given", f"{given} ?").splitlines()]
+    assert [line[0] for line in lines] == [given] * 5
+    assert len({line[1] for line in lines}) > 1
     (run_dir / "noisy.txt").write_text("3.5 3.0\n2.9 ?\n")
     options = ("--denoise", "noisy.txt", "--noise-std", 0.3, "--particles", 32)
-    assert numbers(succeed(script, best, 5, *options, cwd=run_dir)).shape == (10, 2)
-    mean = numbers(succeed(script, best, 1, *options, "--mean", cwd=run_dir))
+    assert numbers(generate(5, *options)).shape == (10, 2)
+    mean = numbers(generate(1, *options, "--mean"))
     assert mean.shape == (2, 2)
     assert 2.9 < mean[0, 0] < 3.4  # drawn towards the data
-
-
-def test_the_gif_shows_the_sampler_that_was_asked_for_also_of_a_single_sample(tmp_path):
-    run_dir = make_run(tmp_path / "run", D=1)
-    results_dir = tmp_path / succeed(ROOT / "train.py", "run", cwd=tmp_path).split()[-1]
-    best = results_dir / "checkpoints" / "model_best.pt"
-    gifs = []
-    for options in (["--steps", 5], ["--steps", 5, "--deterministic"]):
-        gifs.append(run_dir / f"{len(gifs)}.gif")
-        done = execute(ROOT / "generate.py", best, 1, *options, "--gif", gifs[-1], cwd=tmp_path)
-        assert (done.returncode, done.stderr) == (0, "")
-    assert gifs[0].read_bytes() != gifs[1].read_bytes()
-
-
-def test_what_is_given_comes_back_to_the_last_digit(trained):
-    run_dir, results_dir = trained
-    best = results_dir / "checkpoints" / "model_best.pt"
-    given = "3.0123456789012"
-    lines = succeed(ROOT / "generate.py", best, 3, "--given", f"{given} ?", cwd=run_dir)
-    assert [line.split()[0] for line in lines.splitlines()] == [given] * 3
 
 
 def test_whole_numbers_are_answered_by_whole_numbers(tmp_path):
@@ -161,14 +132,15 @@ def test_whole_numbers_are_answered_by_whole_numbers(tmp_path):
     run_dir.mkdir()
     config = CONFIG.replace("epochs: 4", "epochs: 120").replace("T: 20", "T: 50")
     config = config.replace("validate_every_n_epochs: 2", "validate_every_n_epochs: 120, lr: 0.01")
-    (run_dir / "config.yaml").write_text(config.replace("batch_size: 32", "dequantize: 1"))
+    (run_dir / "config.yaml").write_text(
+        config.replace("batch_size: 32", "batch_size: 250, dequantize: 1")
+    )
     bits = np.random.default_rng(0).integers(0, 2, 1000)
     np.savetxt(run_dir / "train.txt", np.stack([bits, bits], axis=1), fmt="%d")
-    results_dir = succeed(ROOT / "train.py", "run", cwd=tmp_path).split()[-1]
-    best = tmp_path / results_dir / "checkpoints" / "model_best.pt"
+    best = train(run_dir) / "checkpoints" / "model_best.pt"
     (run_dir / "given.txt").write_text("0 ?\n1 ?\n? ?\n")
     options = ["--given-file", "given.txt", "--particles", 128, "--independent"]
-    lines = succeed(ROOT / "generate.py", best, 50, *options, cwd=run_dir).splitlines()
+    lines = call("generate.py", best, 50, *options, cwd=run_dir).stdout.splitlines()
     assert lines[:50].count("0 0") >= 40
     assert lines[50:100].count("1 1") >= 40
     assert lines[100:].count("0 0") + lines[100:].count("1 1") >= 35  # by chance 25
@@ -177,8 +149,8 @@ def test_whole_numbers_are_answered_by_whole_numbers(tmp_path):
 def test_evaluate(trained):
     run_dir, results_dir = trained
     best = results_dir / "checkpoints" / "model_best.pt"
-    command = ("-m", "bernoulli_diffusion.evaluate", best, "val.txt", "--precision", 0.05)
-    report = json.loads(succeed(*command, "--particles", 16, cwd=run_dir))
+    options = ("--precision", 0.05, "--particles", 16)
+    report = json.loads(call("evaluate", best, "val.txt", *options, cwd=run_dir).stdout)
     bound, likelihood = report["bound"], report["likelihood"]
     error = bound["bits_standard_error"] + likelihood["bits_standard_error"]
     assert likelihood["bits"] < bound["bits"] + 4 * error
@@ -213,22 +185,16 @@ def test_mistakes(trained, arguments, message):
     (run_dir / "far.txt").write_text("3 3\n1e20 3\n")
     (run_dir / "bad.txt").write_text("1 2\n2 x\n")
     best = results_dir / "checkpoints" / "model_best.pt"
-    script, *rest = arguments
-    start = [ROOT / script] if script.endswith(".py") else ["-m", "bernoulli_diffusion.evaluate"]
-    done = execute(*start, best, *rest, cwd=run_dir)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert message in done.stderr
-    assert done.stderr.startswith("error: ")
-    assert done.stderr.count("\n") == 1
+    command, *rest = arguments
+    assert message in mistake(command, best, *rest, cwd=run_dir)
 
 
 def test_settings_of_real_numbers_are_refused_for_bits(tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "train.txt").write_text("01\n10\n")
     setting = "model.variance=learned"
-    done = execute(ROOT / "train.py", "run", "--set", setting, cwd=tmp_path)
-    assert done.returncode == 2
-    assert "model.variance: learned is for real numbers" in done.stderr
+    told = mistake("train.py", tmp_path / "run", "--set", setting)
+    assert "model.variance: learned is for real numbers" in told
 
 
 @pytest.mark.parametrize(
