@@ -12,6 +12,7 @@ import json
 import multiprocessing
 import os
 import runpy
+import socket
 import subprocess
 import sys
 import tempfile
@@ -70,7 +71,8 @@ def make_run(run_dir: Path, **files: str) -> Path:
 class Command:
     """A running `python script arguments`, or a command of the package by its name without .py.
 
-    Its streams go to files in folder. given is passed to prepare, which is called first in the process.
+    Its streams go to files in folder. given is passed to prepare, which is called first in the process;
+    environment is added to this one's.
     """
 
     def __init__(
@@ -82,12 +84,14 @@ class Command:
         given=(),
         cwd: Path = ROOT,
         stdin: str = "",
+        environment: dict[str, object] | None = None,
     ):
         folder.mkdir(parents=True, exist_ok=True)
         self.streams = [folder / name for name in ("stdin", "stdout", "stderr")]
         self.streams[0].write_text(stdin)
         words = [str(script), *map(str, arguments)]
-        place = dict(os.environ), str(cwd), list(map(str, self.streams))
+        variables = dict(os.environ) | {k: str(v) for k, v in (environment or {}).items()}
+        place = variables, str(cwd), list(map(str, self.streams))
         self.process = _context.Process(target=_run, args=(words, place, prepare, given))
         with _importable():
             self.process.start()
@@ -139,6 +143,30 @@ def train(run_dir: Path, *options: object, **more) -> Path:
     return Path(done.stdout.splitlines()[-1])
 
 
+class Together:
+    """Two processes of one command, with the variables that torchrun gives its processes."""
+
+    def __init__(self, folder: Path, *words: object):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free.getsockname()[1]}
+        self.commands = [
+            Command(
+                folder / f"rank {rank}",
+                *words,
+                environment=place
+                | {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2},
+            )
+            for rank in range(2)
+        ]
+
+    def finish(self) -> tuple[list[int], str, str]:
+        """Exit codes, and what both have written."""
+        codes = [command.wait() for command in self.commands]
+        out, err = ("".join(getattr(c, s) for c in self.commands) for s in ("stdout", "stderr"))
+        return codes, out, err
+
+
 @contextlib.contextmanager
 def _importable():
     """PYTHONPATH for the server, which is started with the first command and knows no sys.path."""
@@ -159,7 +187,8 @@ def _run(words: list[str], place: tuple, prepare, given) -> None:
     os.environ.update(environment | {"CUDA_VISIBLE_DEVICES": ""})
     os.chdir(cwd)
     for number, path in enumerate(streams):
-        os.dup2(os.open(path, os.O_RDWR | (number and os.O_CREAT | os.O_TRUNC), 0o666), number)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC if number else os.O_RDONLY
+        os.dup2(os.open(path, flags, 0o666), number)
     sys.stdin = open(0, closefd=False)  # noqa: SIM115
     sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)  # noqa: SIM115
     torch.set_num_threads(1)

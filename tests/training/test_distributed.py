@@ -1,4 +1,8 @@
-"""Several processes, started by torchrun as a user would: one run, one results folder, nobody hangs."""
+"""Several processes: one run, one results folder, nobody hangs.
+
+They are given what torchrun gives its processes; torchrun itself, three interpreters that start, is
+tried once.
+"""
 
 import json
 import os
@@ -12,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from processes import ROOT, Together, call, train
 from torch import nn
 
 from bernoulli_diffusion.bits.data import BitStrings, to_text
@@ -24,7 +29,6 @@ from bernoulli_diffusion.training.distributed import (
     check_batch_size,
 )
 
-ROOT = Path(__file__).parents[2]
 CONFIG = """
 model: {T: 20, reverse_model: {width: 16, num_blocks: 1}}
 training:
@@ -35,23 +39,6 @@ training:
   num_bound_draws: 200
 data: {batch_size: 5}
 """
-
-
-def torchrun(*command: object, n: int = 2) -> subprocess.Popen:
-    launcher = [sys.executable, "-m", "torch.distributed.run", f"--nproc_per_node={n}"]
-    return subprocess.Popen(
-        [*launcher, *map(str, command)],
-        cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
-def finish(process: subprocess.Popen) -> tuple[int, str, str]:
-    out, err = process.communicate(timeout=120)
-    return process.returncode, out, err
 
 
 def make_run(folder: Path, config: str = CONFIG, lines: int = 31) -> Path:
@@ -217,14 +204,14 @@ with processes() as group:
 def test_gradients_weights_and_samples(tmp_path):
     run_dir = make_run(tmp_path / "run")
     (tmp_path / "script.py").write_text(SCRIPT)
-    code, out, err = finish(torchrun(tmp_path / "script.py", run_dir))
-    assert (code, out) == (0, "all is well\n" * 2), err
+    codes, out, err = Together(tmp_path, tmp_path / "script.py", run_dir).finish()
+    assert (codes, out) == ([0, 0], "all is well\n" * 2), err
 
 
 def test_one_results_folder_and_resuming_with_another_number(tmp_path):
     run_dir = make_run(tmp_path / "run")
-    code, out, err = finish(torchrun("train.py", run_dir))
-    assert code == 0, err
+    codes, out, err = Together(tmp_path, "train.py", run_dir).finish()
+    assert codes == [0, 0], err
     assert "Warning" not in err
     (folder,) = (run_dir / "results").iterdir()
     assert out == f"{folder}\n"
@@ -234,21 +221,17 @@ def test_one_results_folder_and_resuming_with_another_number(tmp_path):
     assert results["validated_epochs"] == [0, 3, 6]
     assert sum(results["proportions"][k][-1] for k in ("train", "val", "other")) == pytest.approx(1)
     assert (folder / "loss_curve.png").stat().st_size > 1000
-    more = [sys.executable, "train.py", run_dir, "--resume", "--set", "training.epochs=9"]
-    done = subprocess.run(more, cwd=ROOT, capture_output=True, text=True)
-    assert (done.returncode, done.stdout) == (0, f"{folder}\n"), done.stderr
+    assert train(run_dir, "--resume", "--set", "training.epochs=9") == folder
     assert results_of(run_dir)["validated_epochs"] == [0, 3, 6, 9]
 
 
 def test_generate_prints_what_one_process_would(tmp_path):
     checkpoint = ROOT / "tests" / "data" / "checkpoint_format_1.pt"
     ask = ["generate.py", checkpoint, 23, "--batch-size", 4, "--trust-code", "--seed", 5]
-    alone = subprocess.run(
-        [sys.executable, *map(str, ask)], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    assert finish(torchrun(*ask))[:2] == (0, alone.stdout)
-    code, out, _ = finish(torchrun(*ask, "--output", tmp_path / "out.txt"))
-    assert (code, out) == (0, "")
+    alone = call(*ask)
+    assert Together(tmp_path, *ask).finish()[:2] == ([0, 0], alone.stdout)
+    codes, out, _ = Together(tmp_path, *ask, "--output", tmp_path / "out.txt").finish()
+    assert (codes, out) == ([0, 0], "")
     assert (tmp_path / "out.txt").read_text() == alone.stdout
 
 
@@ -268,21 +251,27 @@ def test_nothing_is_left_of_the_group_when_the_program_ends(tmp_path):
     """A group that was alive at the end aborted one run in five."""
     (tmp_path / "script.py").write_text(THREADS)
     checkpoint = ROOT / "tests" / "data" / "checkpoint_format_1.pt"
-    code, _, err = finish(torchrun(tmp_path / "script.py", checkpoint, 3, "--trust-code"))
-    assert code == 0, err
+    words = tmp_path / "script.py", checkpoint, 3, "--trust-code"
+    codes, _, err = Together(tmp_path, *words).finish()
+    assert codes == [0, 0], err
     assert err.count("['python") == 2
     assert "gloo" not in err
 
 
 def test_a_reader_that_has_seen_enough_ends_all_quietly(tmp_path):
     checkpoint = ROOT / "tests" / "data" / "checkpoint_format_1.pt"
-    process = torchrun(
-        "generate.py", checkpoint, 200_000, "--steps", 1, "--batch-size", 5000, "--trust-code"
-    )
-    assert process.stdout.readline()
-    process.stdout.close()
-    assert process.wait(timeout=120) == 0
-    assert "Error" not in process.stderr.read()
+    words = "generate.py", checkpoint, 200_000, "--steps", 1, "--batch-size", 5000, "--trust-code"
+    pipe = tmp_path / "rank 0" / "stdout"
+    pipe.parent.mkdir()
+    os.mkfifo(pipe)
+    together = Together(tmp_path, *words)
+    with open(pipe) as reader:
+        assert reader.readline()
+    pipe.unlink()
+    pipe.touch()
+    codes, _, err = together.finish()
+    assert codes == [0, 0]
+    assert "Error" not in err
 
 
 FULL = """
@@ -301,13 +290,24 @@ class ReverseModel(Default):
 def test_the_process_that_failed_says_why(tmp_path):
     run_dir = make_run(tmp_path / "run")
     (run_dir / "reverse_model.py").write_text(FULL)
-    code, _, err = finish(torchrun("train.py", run_dir))
-    assert code != 0
+    codes, _, err = Together(tmp_path, "train.py", run_dir).finish()
+    assert 0 not in codes
     assert "error: process 1: /some/file: No space left on device" in err
     assert results_of(run_dir)["status"].startswith("failed: ")
 
 
-def test_a_signal_reaches_all_and_the_run_goes_on(tmp_path):
+def torchrun(*command: object) -> subprocess.Popen:
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2"]
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(
+        [*launcher, *map(str, command)],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        **streams,
+    )
+
+
+def test_a_signal_to_torchrun_reaches_all_and_the_run_goes_on(tmp_path):
     config = CONFIG.replace("epochs: 6", "epochs: 100000")
     run_dir = make_run(tmp_path / "run", config)
     process = torchrun("train.py", run_dir)
@@ -317,21 +317,21 @@ def test_a_signal_reaches_all_and_the_run_goes_on(tmp_path):
         assert process.poll() is None
         time.sleep(0.1)
     process.send_signal(signal.SIGTERM)
-    _, out, err = finish(process)
+    out, err = process.communicate(timeout=120)
     assert "are saved; go on with:" in err
     (folder,) = (run_dir / "results").iterdir()
     assert out == f"{folder}\n"
     assert results_of(run_dir)["status"] == "stopped by SIGTERM"
     epochs = len(results_of(run_dir)["losses"]) + 3
-    code, _, err = finish(
-        torchrun("train.py", run_dir, "--resume", "--set", f"training.epochs={epochs}")
-    )
-    assert code == 0, err
+    words = "train.py", run_dir, "--resume", "--set", f"training.epochs={epochs}"
+    codes, _, err = Together(tmp_path, *words).finish()
+    assert codes == [0, 0], err
     assert len(results_of(run_dir)["losses"]) == epochs
 
 
 NAN = """
 import torch
+from processes import ROOT, Command, Together, call, train
 from torch import nn
 
 class ReverseModel(nn.Module):
@@ -360,9 +360,9 @@ def test_errors_are_told_once_and_nobody_hangs(tmp_path, change, network, messag
     run_dir = make_run(tmp_path / "run", config)
     if network:
         (run_dir / "reverse_model.py").write_text(network)
-    code, out, err = finish(torchrun("train.py", run_dir))
+    codes, out, err = Together(tmp_path, "train.py", run_dir).finish()
     told = [line for line in err.splitlines() if line.startswith("error:")]
-    assert code != 0
+    assert 0 not in codes
     assert out == ""
     assert len(told) == 1, err
     assert message in told[0]
