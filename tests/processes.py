@@ -286,6 +286,5 @@ def outcome(results_dir: Path) -> dict:
     files["config.yaml"] = (results_dir / "config.yaml").read_text()
     files["reverse_model.py"] = (results_dir / "reverse_model.py").read_text()
     files["names"] = sorted(str(p.relative_to(results_dir)) for p in results_dir.rglob("*"))
-    for name in ("reverse_process.gif", "sample_evolution_throughout_training.gif"):
-        files[name] = (results_dir / name).read_bytes()
+    files |= {path.name: path.read_bytes() for path in results_dir.glob("*.gif")}
     return files

@@ -5,8 +5,6 @@ import io
 import json
 import math
 import os
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,6 +12,7 @@ import imageio.v3 as iio
 import numpy as np
 import pytest
 import torch
+from processes import Together, call
 from torch import nn
 
 from bernoulli_diffusion.benchmark import __main__ as benchmark
@@ -26,7 +25,6 @@ from bernoulli_diffusion.sampling import ancestral
 from bernoulli_diffusion.system import command_line
 from bernoulli_diffusion.system.errors import RunError, UserError
 
-ROOT = Path(__file__).parent.parent
 TINY, CPU = measure.SIZES["tiny"], torch.device("cpu")
 NAMES = [part.__name__ for part in parts.PARTS]
 
@@ -264,7 +262,11 @@ def test_a_process_of_its_own_starts_from_nothing(tmp_path):
 
 
 def test_two_processes_train_together_and_one_alone(tmp_path):
-    measured = parts.alone(parts.SHARED_STEPS, TINY, CPU, tmp_path, processes=2)
+    options = ["--size", "tiny", "--device", "cpu", "--folder", tmp_path]
+    words = "benchmark", *options, "--alone", parts.SHARED_STEPS
+    codes, out, err = Together(tmp_path, *words).finish()
+    assert codes == [0, 0], err
+    measured = json.loads(out)
     assert [row["batch"] for row in measured["rows"]] == list(TINY.shared_batches)
     for row in measured["rows"]:
         assert row["one_process_ms"] > 0
@@ -307,15 +309,7 @@ def test_a_table_has_a_column_for_each_name_of_any_row():
 
 def test_command(tmp_path):
     options = ["--size", "tiny", "--device", "cpu", "--parts", "limits", "--json", "limits.json"]
-    outcome = subprocess.run(
-        [sys.executable, "-m", "bernoulli_diffusion.benchmark", *options],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert outcome.returncode == 0
+    outcome = call("benchmark", *options, cwd=tmp_path)
     assert outcome.stdout.startswith("- date: ")
     assert "| smallest operation |" in outcome.stdout
     assert "Limits of the machine ...\nmeasured in" in outcome.stderr

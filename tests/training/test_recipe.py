@@ -69,50 +69,50 @@ def test_the_recommended_weights_are_those_that_are_measured(tmp_path):
     assert gain > 1  # bits
 
 
-SIZES = [(20, 8, True), (20, 60, False), (200, 30, False), (60, 400, False), (3000, 16, False)]
+SIZES = [(20, 8, True), (20, 60, False), (60, 400, False), (3000, 16, False)]
 
 
 @pytest.mark.parametrize(("n", "L", "tied"), SIZES)
 def test_never_worse_than_independent_bits(tmp_path, n, L, tied):
     """Few lines of many bits, and bits with nothing to learn between them."""
     path = make_run(tmp_path / "run", n, 300, L, tied=tied)
-    trainer = trained(path, "training.epochs=400", "training.lr_schedule=adaptive")
+    trainer = trained(path, "training.epochs=150", "training.lr_schedule=adaptive")
     final = trainer.results.final_bound["val"]
     independent = independent_bits(trainer.folder.train, trainer.folder.val)
     assert final.bits < independent + 3 * final.standard_error
 
 
-@pytest.mark.parametrize("stop_at", [1, 120, 340])
-def test_a_resumed_run_becomes_what_it_would_have_become(tmp_path, monkeypatch, stop_at):
+def test_a_resumed_run_becomes_what_it_would_have_become(tmp_path, monkeypatch):
     """Stopped before the first validation, at the constant rate, and while the rate falls."""
     path = make_run(tmp_path / "run", 64, 50, 8, tied=True)
     how = ("training.epochs=200", "training.lr_schedule=adaptive")
     whole = trained(path, *how)
     assert 120 < whole.loop.plan.anneal_from < 340 < whole.step
     train_step = Loop.train_step
+    for stop_at in (1, 120, 340):
 
-    def stop(loop: Loop) -> None:
-        if loop.step == stop_at:
-            raise Interrupted(15)
-        train_step(loop)
+        def stop(loop: Loop, stop_at: int = stop_at) -> None:
+            if loop.step == stop_at:
+                raise Interrupted(15)
+            train_step(loop)
 
-    monkeypatch.setattr(Loop, "train_step", stop)
-    half = Trainer(read_run_folder(path, list(how)), CPU, quiet=True)
-    with pytest.raises(Interrupted):
-        half.train()
-    monkeypatch.setattr(Loop, "train_step", train_step)
-    rest = resume(path, half.results_dir, [], CPU, quiet=True, trust_code=False, command="")
-    assert rest.step == stop_at
-    rest.train()
-    for trainer in (whole, rest):
-        trainer.results.seconds, trainer.results.samples_per_second = [], None
-        for measured in filter(None, (trainer.results.recommended, trainer.results.last)):
-            measured.date = ""
-    assert rest.results == whole.results
-    assert rest.loop.plan == whole.loop.plan
-    for key in ("weights", "averaged_weights"):
-        expected, found = whole.loop.state()[key], rest.loop.state()[key]
-        assert all(expected[name].equal(found[name]) for name in expected)
+        monkeypatch.setattr(Loop, "train_step", stop)
+        half = Trainer(read_run_folder(path, list(how)), CPU, quiet=True)
+        with pytest.raises(Interrupted):
+            half.train()
+        monkeypatch.setattr(Loop, "train_step", train_step)
+        rest = resume(path, half.results_dir, [], CPU, quiet=True, trust_code=False, command="")
+        assert rest.step == stop_at
+        rest.train()
+        for trainer in (whole, rest):
+            trainer.results.seconds, trainer.results.samples_per_second = [], None
+            for measured in filter(None, (trainer.results.recommended, trainer.results.last)):
+                measured.date = ""
+        assert rest.results == whole.results
+        assert rest.loop.plan == whole.loop.plan
+        for key in ("weights", "averaged_weights"):
+            expected, found = whole.loop.state()[key], rest.loop.state()[key]
+            assert all(expected[name].equal(found[name]) for name in expected)
 
 
 def test_a_checkpoint_whose_recipe_was_tampered_with_is_refused(tmp_path):
@@ -149,7 +149,7 @@ def test_where_val_is_of_another_kind_train_decides(tmp_path):
     (path / "config.yaml").write_text(CONFIG)
     overrides = (
         "training.lr_schedule=adaptive",
-        "training.epochs=600",
+        "training.epochs=250",
         "training.num_val_samples=400",
     )
     results = trained(path, *overrides).results

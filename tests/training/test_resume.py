@@ -15,10 +15,13 @@ from processes import (
     ROOT,
     Command,
     assert_identical,
+    call,
     make_run,
     only_results_dir,
     outcome,
     strike,
+    train,
+    without_pictures,
     without_timings,
 )
 
@@ -41,21 +44,30 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory) -> dict:
-    folder = tmp_path_factory.mktemp("undisturbed")
-    run_dir = make_run(folder / "run")
-    command = Command(folder, "train.py", run_dir, "--device", "cpu")
-    assert command.wait() == 0, command.stderr
+    run_dir = make_run(tmp_path_factory.mktemp("undisturbed") / "run")
+    return outcome(train(run_dir))
+
+
+@pytest.fixture(scope="module")
+def with_pictures(tmp_path_factory) -> dict:
+    run_dir = make_run(tmp_path_factory.mktemp("undisturbed") / "run")
+    call("train.py", run_dir)
     return outcome(only_results_dir(run_dir))
 
 
-def stop_and_resume(folder: Path, *blow) -> tuple[Command, Command]:
+def strike_quickly(*blow) -> None:
+    without_pictures()
+    strike(*blow)
+
+
+def stop_and_resume(folder: Path, *blow, pictures: bool = False) -> tuple[Command, Command]:
     """Strike a run with a signal, then resume it in its results folder."""
     run_dir = make_run(folder / "run")
-    stopped = Command(
-        folder / "1", "train.py", run_dir, "--device", "cpu", prepare=strike, given=blow
-    )
+    prepare = strike if pictures else strike_quickly
+    stopped = Command(folder / "1", "train.py", run_dir, prepare=prepare, given=blow)
     stopped.wait()
-    resumed = Command(folder / "2", "train.py", run_dir, "--resume", "--device", "cpu")
+    prepare = None if pictures else without_pictures
+    resumed = Command(folder / "2", "train.py", run_dir, "--resume", prepare=prepare)
     resumed.wait()
     return stopped, resumed
 
@@ -64,20 +76,21 @@ def stop_and_resume(folder: Path, *blow) -> tuple[Command, Command]:
     ("letter", "times", "number"),
     [
         ("v", 2, signal.SIGTERM),
-        ("f", 1, signal.SIGINT),
+        ("f", 1, signal.SIGINT),  # while a picture is drawn
         ("t", 9, signal.SIGHUP),
         ("g", 2, signal.SIGUSR1),
     ],
 )
-def test_a_signal(tmp_path, undisturbed, letter, times, number):
-    stopped, resumed = stop_and_resume(tmp_path, letter, times, number)
+def test_a_signal(tmp_path, undisturbed, with_pictures, letter, times, number):
+    pictures = letter == "f"
+    stopped, resumed = stop_and_resume(tmp_path, letter, times, number, pictures=pictures)
     assert stopped.wait() == 128 + number, stopped.stderr
     run_dir = tmp_path / "run"
     results_dir = only_results_dir(run_dir)
     assert stopped.stdout == f"{results_dir}\n"
     assert f"train.py {run_dir} --resume" in stopped.stderr
     assert (resumed.wait(), resumed.stdout) == (0, f"{results_dir}\n"), resumed.stderr
-    assert_identical(outcome(results_dir), undisturbed)
+    assert_identical(outcome(results_dir), with_pictures if pictures else undisturbed)
 
 
 def test_a_second_signal_leaves_at_once(tmp_path, undisturbed):
@@ -99,24 +112,24 @@ def test_a_closed_terminal_says_so_twice(tmp_path, undisturbed):
 def ignore_hangups(*blow) -> None:
     """As nohup does, before the program starts."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    strike(*blow)
+    strike_quickly(*blow)
 
 
 def test_nohup_goes_on(tmp_path, undisturbed):
     run_dir, blow = make_run(tmp_path / "run"), ("t", 9, signal.SIGHUP)
-    command = Command(
-        tmp_path, "train.py", run_dir, "--device", "cpu", prepare=ignore_hangups, given=blow
-    )
-    assert command.wait() == 0, command.stderr
+    call("train.py", run_dir, prepare=ignore_hangups, given=blow)
     assert_identical(outcome(only_results_dir(run_dir)), undisturbed)
 
 
 @pytest.mark.parametrize(("letter", "times", "delay"), [("s", 4, 0.002), ("d", 1, 0.1)])
-def test_a_sudden_death(tmp_path, undisturbed, letter, times, delay):
-    stopped, resumed = stop_and_resume(tmp_path, letter, times, signal.SIGKILL, delay)
+def test_a_sudden_death(tmp_path, undisturbed, with_pictures, letter, times, delay):
+    pictures = letter == "d"
+    blow = letter, times, signal.SIGKILL, delay
+    stopped, resumed = stop_and_resume(tmp_path, *blow, pictures=pictures)
     assert stopped.wait() == -signal.SIGKILL
     assert resumed.wait() == 0, resumed.stderr
-    assert_identical(outcome(only_results_dir(tmp_path / "run")), undisturbed)
+    expected = with_pictures if pictures else undisturbed
+    assert_identical(outcome(only_results_dir(tmp_path / "run")), expected)
 
 
 # ------------------------------------------------------------------------- in this process
@@ -125,7 +138,7 @@ train_step = Loop.train_step
 
 
 @pytest.fixture(autouse=True)
-def without_pictures(monkeypatch):
+def no_pictures(monkeypatch):
     take_out_pictures(monkeypatch)
 
 
