@@ -13,6 +13,7 @@ from .system.command_line import ArgumentParser, called_as, put_out, run, tell, 
 from .system.interrupt import Interrupted, ending_at_once
 
 # Options for the settings that are changed most, and for all others what to type instead.
+MOST_RECORDS = 2000  # of a table, that are compared with its rows
 SHORT = {
     "epochs": "training.epochs",
     "lr": "training.lr",
@@ -217,7 +218,26 @@ def _train(arguments, group) -> None:
         inform(shlex.join(again))
         show(trainer.results_dir)
         sys.exit(stop.exit_code)
+    if trainer.folder.columns and group.is_first:
+        _compare_with_table(trainer, inform)
     show(trainer.results_dir)
+
+
+def _compare_with_table(trainer, inform) -> None:
+    """Add to report.html how like its table the recommended model's records are."""
+    from .system.errors import UserError
+    from .tables.likeness import add_to_report, compare
+    from .training import checkpoint as checkpoints
+
+    count = min(MOST_RECORDS, len(trainer.folder.train))
+    inform(f"records    {count:,} are drawn and compared with the table, for report.html")
+    try:
+        best = checkpoints.find(trainer.results_dir)
+        diffusion = checkpoints.restore(checkpoints.load(best), best)
+        found = compare(trainer.folder.columns, diffusion, trainer.folder.path, count)
+        add_to_report(trainer.results_dir, found)
+    except (OSError, UserError) as error:  # the model is trained and saved
+        trainer.warn(f"report.html says nothing of the table: {error}")
 
 
 def command() -> int:

@@ -4,6 +4,7 @@ Made from results.json and the files beside it, so that it can be made again at 
 around is templates/report.html, and what a kind of data adds is that kind's.
 """
 
+import json
 import shlex
 from pathlib import Path
 
@@ -14,6 +15,12 @@ from .record import Results
 from .verdict import best_bounds, findings
 
 FILE_NAME = "report.html"
+QUALITY = "quality.json"  # of a model of a table: tables/likeness.py writes it, and two pictures
+COLUMNS, ASSOCIATIONS = "quality_columns.png", "quality_associations.png"
+QUALITY_PICTURES = {
+    COLUMNS: "the distribution of each column, data beside samples",
+    ASSOCIATIONS: "associations of every two columns, data beside samples",
+}
 CURVES = {
     "loss_curve.png": "the bounds on train and val against the epoch",
     "validation.png": "what was measured of the samples against the epoch",
@@ -43,6 +50,7 @@ def page(results: Results, kind, folder: Path, shape: list[int] | None = None) -
         tiles=_tiles(results),
         curves=[picture_file(folder / name, alt) for name, alt in CURVES.items()],
         animations=[picture_file(folder / name, alt) for name, alt in ANIMATIONS.items()],
+        quality=_quality(folder),
         network=network_name(source),
         source=source,
         config=read_text(folder / "config.yaml"),
@@ -59,6 +67,15 @@ def page(results: Results, kind, folder: Path, shape: list[int] | None = None) -
 def write(results: Results, kind, folder: Path, shape: list[int] | None = None) -> None:
     """Bring folder's report.html up to date. Raises OSError, and what page raises."""
     write_atomically(folder / FILE_NAME, page(results, kind, folder, shape))
+
+
+def _quality(folder: Path) -> dict | None:
+    """What was found of a model of a table, with its pictures; None if nothing was."""
+    text = read_text(folder / QUALITY)
+    if not text:
+        return None
+    pictures = [picture_file(folder / name, alt) for name, alt in QUALITY_PICTURES.items()]
+    return json.loads(text)["shown"] | {"pictures": pictures}
 
 
 def _tiles(results: Results) -> list[tuple[str, str]]:

@@ -3,11 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from results_folders import made_up, write_folder
 
-from bernoulli_diffusion import quality as quality_command
 from bernoulli_diffusion.bits.process import BernoulliDiffusionProcess
 from bernoulli_diffusion.diffusion import Diffusion
+from bernoulli_diffusion.results import page
 from bernoulli_diffusion.tables import quality
+from bernoulli_diffusion.tables.likeness import add_to_report, compare
 from bernoulli_diffusion.tables.planning import plan
 from bernoulli_diffusion.tables.preparing import to_lines
 from bernoulli_diffusion.tables.table import Table, values_of
@@ -76,13 +78,19 @@ def test_the_page_of_a_run(tmp_path):
     (tmp_path / "train.txt").write_bytes(to_lines(bits[:200]))
     (tmp_path / "val.txt").write_bytes(to_lines(bits[200:]))
     diffusion = Diffusion(BernoulliDiffusionProcess(20), Nothing())
-    saved = {"columns": encoding.state()}
-    numbers, page = quality_command.compare(saved, diffusion, tmp_path, "model.pt", 250, 0)
+    found = compare(encoding.state(), diffusion, tmp_path, 250)
+    numbers = found.numbers
     assert numbers["samples"] == 250
     assert 0 < numbers["column_distance"] < 0.5
     assert numbers["column_distance_val"] < 0.2
     assert numbers["copies_val"] == 1.0  # 12 different records: held-out rows stand in train too
     assert abs(numbers["membership_auc"] - 0.5) < 4 * numbers["membership_auc_standard_error"]
-    text = page.decode()
-    assert text.count("data:image/png;base64,") == 2
+    folder = write_folder(tmp_path, made_up([8.0, 7.0]))
+    before = (folder / "results.json").read_bytes()
+    add_to_report(folder, found)
+    text = (folder / page.FILE_NAME).read_text()
+    for alt in page.QUALITY_PICTURES.values():
+        assert f'alt="{alt}" src="data:image/png;base64,' in text
     assert "b &lt;&amp;&gt;" in text
+    assert "Can they be told apart?" in text
+    assert (folder / "results.json").read_bytes() == before
