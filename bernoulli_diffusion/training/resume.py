@@ -134,7 +134,8 @@ def _find_problem(saved: dict, trainer: Trainer) -> str | None:
         return "step, epoch and epoch_losses do not fit each other"
     if not _is_optimizer_state(saved["optimizer"].get("state"), trainer):
         return "optimizer does not fit the network"
-    if isinstance(trainer.loop.plan, Recipe) and not _is_recipe(saved):
+    follows_recipe = isinstance(trainer.loop.plan, Recipe)
+    if not (_is_recipe(saved) if follows_recipe else saved["recipe"] == saved["best"] == {}):
         return "recipe and best are not those of such a run"
     try:
         sound = _is_history(record.from_text(saved["results"]), epoch, trainer)

@@ -338,6 +338,12 @@ def test_every_changed_byte_is_noticed(stopped):
     assert try_checkpoint(stopped, changed) == (2, 2)
 
 
+def test_only_a_recipe_goes_back_to_weights(stopped):
+    saved, buffer = torch.load(stopped[1], weights_only=True), io.BytesIO()
+    torch.save(saved | {"best": {"w": torch.zeros(2)}}, buffer)
+    assert try_checkpoint(stopped, buffer.getvalue()) == (0, 2)
+
+
 def test_checkpoints(stopped):
     FUZZ(given(st.data())(lambda data: check_checkpoint(stopped, data)))()
 
