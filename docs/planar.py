@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from bernoulli_diffusion import planar
+from bernoulli_diffusion.datasets import densities
 
 TOP = Path(__file__).parent.parent
 POINTS = 5_000
@@ -20,7 +20,7 @@ POINTS = 5_000
 
 def points(lines: list[str], name: str) -> np.ndarray:
     strings = np.array([[c == "1" for c in line] for line in lines], dtype=np.uint8)
-    return planar.to_points(strings, name)
+    return densities.to_points(strings, name)
 
 
 def samples(run_dir: Path) -> list[str]:
@@ -35,7 +35,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     folder = parser.parse_args().folder.resolve()
-    names = [name for name in planar.DENSITIES if (folder / name / "results").is_dir()]
+    names = [name for name in densities.DENSITIES if (folder / name / "results").is_dir()]
     figure = Figure(figsize=(1.6 * len(names), 3.4), layout="constrained")
     axes = figure.subplots(2, len(names), squeeze=False)
     for column, name in zip(axes.T, names, strict=True):

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from processes import ROOT, call, mistake
 
-from bernoulli_diffusion import datasets, planar
+from bernoulli_diffusion import datasets
+from bernoulli_diffusion.datasets import densities, forms
 from bernoulli_diffusion.system.errors import UserError
 
 Z_LIMIT = 4.5  # seeds are fixed: a failure is a change of the law, not bad luck
@@ -24,7 +25,9 @@ def as_set(strings: np.ndarray) -> set[str]:
 def command(arguments: list[str]) -> int:
     """The exit code of the same in this process."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", [datasets.__file__, *arguments])
+        patch.setattr(
+            sys, "argv", [str(Path(datasets.__file__).with_name("__main__.py")), *arguments]
+        )
         return datasets.command()
 
 
@@ -194,7 +197,7 @@ def test_components_against_depth_first_search(num_edges):
     rng = np.random.default_rng(num_edges)
     for _ in range(20):
         a, b = rng.integers(0, 100, (2, num_edges), dtype=np.int32)
-        root = datasets._components(100, a, b)
+        root = datasets.strings._components(100, a, b)
         neighbours = [np.concatenate([b[a == node], a[b == node]]) for node in range(100)]
         for start in range(100):
             reached, to_visit = {start}, [start]
@@ -214,14 +217,14 @@ def test_ising_fills_every_block_of_chains():
 # --- Digits
 
 
-@pytest.mark.parametrize("name", planar.DENSITIES)
+@pytest.mark.parametrize("name", densities.DENSITIES)
 def test_planar_strings_are_the_points(name):
     """There and back to half a cell; and the density has its shape: mean, spread and correlation."""
-    draw, end = planar.DENSITIES[name]
+    draw, end = densities.DENSITIES[name]
     points = draw(20_000, np.random.default_rng(1))
-    strings = planar.to_strings(points, name)
+    strings = densities.to_strings(points, name)
     assert strings.shape == (20_000, 32)
-    assert np.abs(planar.to_points(strings, name) - points).max() <= 0.5001 * end / 2**15
+    assert np.abs(densities.to_points(strings, name) - points).max() <= 0.5001 * end / 2**15
     reference = PLANAR_MOMENTS[name]
     moments = [*points.mean(axis=0), *points.std(axis=0), np.corrcoef(points.T)[0, 1]]
     assert moments == pytest.approx(reference, abs=0.06)
@@ -240,9 +243,9 @@ PLANAR_MOMENTS = {
 
 
 def test_gray_code_of_neighbours_differs_in_one_bit():
-    cell = planar.DENSITIES["moons"][1] / 2**15
+    cell = densities.DENSITIES["moons"][1] / 2**15
     x = (np.arange(-40, 40) + 0.5) * cell
-    strings = planar.to_strings(np.stack([x, 0 * x], axis=1), "moons")
+    strings = densities.to_strings(np.stack([x, 0 * x], axis=1), "moons")
     assert (np.diff(strings.astype(int), axis=0) != 0).sum(axis=1).tolist() == [1] * 79
 
 
@@ -354,7 +357,7 @@ def test_training_reads_what_was_written(tmp_path):
     datasets.write_split(tmp_path, datasets.to_text(train), datasets.to_text(val))
     for file, strings in (("train.txt", train), ("val.txt", val)):
         np.testing.assert_array_equal(data.read_bit_strings(tmp_path / file).bits(), strings)
-    assert datasets.MAX_LENGTH == data.MAX_LENGTH
+    assert forms.MAX_LENGTH == data.MAX_LENGTH
 
 
 def test_command_needs_no_torch():
@@ -444,12 +447,12 @@ def test_a_new_data_set_is_a_new_function(tmp_path, monkeypatch):
     def constant(
         length: Annotated[int, "100% help"] = 3,
         bits: Annotated[Sequence[int], "one string each"] = (0,),
-    ) -> datasets.Split:
+    ) -> forms.Split:
         """Strings of one bit."""
         strings = np.repeat(np.array(bits, dtype=np.uint8)[:, None], length, axis=1)
         return strings, strings[:0]
 
-    monkeypatch.setattr(datasets, "constant", constant, raising=False)
+    monkeypatch.setattr(datasets.strings, "constant", constant, raising=False)
     assert command(["constant", str(tmp_path / "a")]) == 0
     assert (tmp_path / "a" / "train.txt").read_text() == "000\n"
     options = ["--length", "2", "--bits", "1", "0", "--bits", "1"]

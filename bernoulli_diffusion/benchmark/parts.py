@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from ..bits.data import BitStrings, Membership, read_bit_strings
-from ..datasets import repeating_patterns
+from ..datasets.strings import repeating_patterns
 from ..sampling import ProposalTimes
 from ..system.errors import RunError
 from ..training.distributed import ALONE, Processes

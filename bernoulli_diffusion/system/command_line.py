@@ -77,8 +77,9 @@ def called_as() -> list[str]:
     python train.py, bernoulli-train or python -m bernoulli_diffusion.train.
     """
     script = Path(sys.argv[0])
-    if script.parent.name == PACKAGE:
-        return ["python", "-m", f"{PACKAGE}.{script.stem}"]
+    module = script.parent if script.stem == "__main__" else script
+    if module.parent.name == PACKAGE:
+        return ["python", "-m", f"{PACKAGE}.{module.stem}"]
     return ["python", sys.argv[0]] if script.suffix == ".py" else [script.stem]
 
 

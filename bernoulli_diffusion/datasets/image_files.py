@@ -1,4 +1,4 @@
-"""Images as arrays: MNIST's files, folders of pictures, and bits made of greys. For datasets.py."""
+"""Images as arrays: MNIST's files, scikit-learn's digits, folders of pictures, and bits made of greys."""
 
 import hashlib
 import urllib.request
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .system.errors import UserError, cannot_open, printable
+from ..system.errors import UserError, cannot_open, printable
 
 MIRROR = "https://ossci-datasets.s3.amazonaws.com/mnist/"
 MNIST = {  # file: sha256 of its .gz
@@ -115,6 +115,20 @@ def _download(name: str) -> bytes:
     if hashlib.sha256(data).hexdigest() != MNIST[name]:
         raise UserError(f"{url}: not the file that was expected (sha256 differs); try again later")
     return data
+
+
+# ------------------------------------------------------------------------------------------ digits
+
+
+def read_digits(asked: str) -> np.ndarray:
+    """scikit-learn's 1,797 digits, (1797, 64) of darkness from 0 to 16. asked: the data set's name."""
+    try:
+        from sklearn.datasets import load_digits
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"{asked} needs scikit-learn: python -m pip install scikit-learn"
+        ) from error
+    return load_digits().data
 
 
 # ------------------------------------------------------------------------------------------ pictures

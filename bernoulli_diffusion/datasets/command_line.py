@@ -1,0 +1,143 @@
+"""The command: one subcommand for each data set, whose options are the function's arguments."""
+
+import argparse
+import inspect
+import math
+import shlex
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import get_args, get_origin
+
+import numpy as np
+
+from ..system.command_line import ArgumentParser, run, tell
+from ..system.errors import printable
+from . import forms, pictures, points, strings
+from .forms import GreyImages, Images, Numbers, Pictures, Split
+from .writing import (
+    config_text,
+    numbers_to_text,
+    refuse_to_overwrite,
+    to_text,
+    whole_numbers_to_text,
+    write_split,
+)
+
+
+def data_sets() -> list[Callable[..., Split]]:
+    """The functions of three modules whose return annotation is one of forms.py's, in their order."""
+    return [
+        function
+        for module in (strings, points, pictures)
+        for name, function in vars(module).items()
+        if inspect.isfunction(function)
+        and not name.startswith("_")
+        and function.__module__ != forms.__name__
+        and inspect.signature(function).return_annotation
+        in (Split, Images, Numbers, GreyImages, Pictures)
+    ]
+
+
+def build_parser() -> ArgumentParser:
+    """One subcommand per data set; its options are the arguments of the function."""
+    parser = ArgumentParser(
+        description="Write a data set to RUN_DIR/train.txt and RUN_DIR/val.txt.",
+        allow_abbrev=False,
+    )
+    parser.epilog = f"The options of a data set: {parser.prog} NAME --help"
+    commands = parser.add_subparsers(metavar="NAME", required=True)
+    for function in data_sets():
+        description = inspect.getdoc(function)
+        command = commands.add_parser(
+            function.__name__,
+            help=description.splitlines()[0],
+            description=description,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        command.set_defaults(function=function)
+        parameters = inspect.signature(function).parameters
+        for name in [name for name, p in parameters.items() if p.default is p.empty]:
+            choices, text = get_args(parameters[name].annotation)
+            names = get_args(choices)
+            text = f"{text}: {', '.join(names)}"
+            command.add_argument(name, metavar=name.upper(), choices=names, help=text)
+        command.add_argument(
+            "run_dir", metavar="RUN_DIR", type=Path, help="folder to write to, made if missing"
+        )
+        for name, parameter in parameters.items():
+            if parameter.default is not parameter.empty:
+                _add_option(command, name, parameter)
+        command.add_argument(
+            "--force", action="store_true", help="replace train.txt and val.txt if they are there"
+        )
+    return parser
+
+
+def _add_option(command: ArgumentParser, name: str, parameter: inspect.Parameter) -> None:
+    annotated, text = get_args(parameter.annotation)
+    kind = (get_args(annotated) or (annotated,))[0]  # int | None and Sequence[int] are read as int
+    option = "--" + name.rstrip("_").replace("_", "-")  # from_, since from is a word of Python
+    if kind is bool:
+        command.add_argument(option, dest=name, action="store_true", help=text)
+        return
+    several = {"nargs": "+", "action": "extend"} if get_origin(annotated) is Sequence else {}
+    if parameter.default not in (None, ()):
+        text += f" (default: {parameter.default})"
+    command.add_argument(
+        option,
+        dest=name,
+        type=kind,
+        default=argparse.SUPPRESS,  # an option not given is not passed on: the function knows
+        metavar="FOLDER" if kind is Path else kind.__name__.upper(),
+        help=text.replace("%", "%%"),
+        **several,
+    )
+
+
+def main() -> None:
+    arguments = build_parser().parse_args()
+    folder, function, force = arguments.run_dir, arguments.function, arguments.force
+    refuse_to_overwrite(folder, force)  # before the work, which may take minutes
+    names = inspect.signature(function).parameters
+    options = {name: value for name, value in vars(arguments).items() if name in names}
+    made = function(**options)
+    returned = inspect.signature(function).return_annotation
+    are_numbers = made.are_numbers if returned is Pictures else returned in (Numbers, GreyImages)
+    test = made.test if returned is Pictures else made[0][:0]
+    train, val = made[:2]
+    shape = made.shape if returned is Pictures else None
+    if returned in (Images, GreyImages):
+        shape = [math.isqrt(train.shape[1])] * 2
+    settings = {}  # that the data need
+    if are_numbers:
+        settings["model.process"] = "gaussian"
+    if shape:
+        settings["data.shape"] = shape
+    if are_numbers and shape:  # whole numbers have no density
+        settings["data.dequantize"] = 1
+    write = to_text
+    if are_numbers:
+        write = whole_numbers_to_text if train.dtype == np.uint8 else numbers_to_text
+    has_config = (folder / "config.yaml").exists()
+    write_split(folder, write(train), write(val), force, write(test), config_text(settings))
+
+    length = train.shape[1]
+    counts = [f"{len(train):,} in train.txt"]
+    counts.append(f"{len(val):,} in val.txt" if len(val) else "none held out, so no val.txt")
+    counts += [f"{len(test):,} in test.txt"] if len(test) else []
+    what = f"samples of {length:,} numbers" if are_numbers else f"strings of {length:,} bits"
+    notes = [f"{what}: {', '.join(counts)}"]
+    if settings:
+        said = ", ".join(f"{name}: {value}" for name, value in settings.items())
+        notes.append(f"config.yaml {'should say' if has_config else 'says'} {said}")
+    if not has_config:
+        notes.append(f"next: python train.py {shlex.quote(str(folder))}")
+    for note in notes:
+        tell(printable(note))
+    print(printable(folder))
+
+
+def command() -> int:
+    """The command line: bernoulli-datasets, python -m ... Returns the exit code."""
+    return run(main)
