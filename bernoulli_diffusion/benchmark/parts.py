@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..bits.data import BitStrings, Membership, read_bit_strings
+from ..bits.data import BitStrings, read_bit_strings
+from ..bits.membership import Membership
 from ..datasets.strings import repeating_patterns
 from ..sampling import ProposalTimes
 from ..system.errors import RunError

@@ -7,7 +7,8 @@ import torch
 
 from ..config import Config
 from ..system.errors import UserError
-from .data import Batches, BitStrings, parse_pattern, read_bit_strings, read_patterns, to_text
+from .batches import Batches
+from .data import BitStrings, parse_pattern, read_bit_strings, read_patterns, to_text
 from .measures import Measures, baseline_bits
 from .process import BernoulliDiffusionProcess
 

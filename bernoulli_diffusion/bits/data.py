@@ -18,14 +18,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import embedding
 
-from ..noise import GOLDEN, Permutation, derive_seed, mix
 from ..system.errors import RunError, UserError, cannot_open, printable
 
 CHUNK_BYTES = 1 << 18  # what fits into a core's cache is read fastest
 IN_MEMORY_BYTES = 1 << 28  # packed strings of more bytes are mapped from a file
-QUESTION_BYTES = 1 << 24  # of packed strings that are sought at a time
 MAX_LENGTH = 1_000_000
 SLACK = 8
 UNKNOWN = 0.5  # an unknown bit of x_0
@@ -114,73 +111,6 @@ class BitStrings:
         padded = np.zeros((len(self), -(-width // 8) * 8), np.uint8)
         padded[:, :width] = self.packed
         return padded.view(np.int64)
-
-
-class Distinct:
-    """The different ones among some strings, in the order of a 64-bit hash.
-
-    words: (D, ceil(L / 64)) int64, BitStrings.words of them; keys: (D,) uint64, their hashes, all
-    different and rising; number: (N,) which of them each of the strings is.
-    """
-
-    def __init__(self, strings: BitStrings):
-        words = strings.words()
-        for seed in itertools.count():  # until no two have the same hash: at once, unless by malice
-            keys = _hash(words, seed)
-            order = np.argsort(keys)
-            self.keys = keys[order]
-            is_first = np.append(True, self.keys[1:] != self.keys[:-1])[: len(order)]
-            self.keys, self.words = self.keys[is_first], words[order[is_first]]
-            self.number = np.empty_like(order)
-            self.number[order] = is_first.cumsum() - 1
-            if (self.words[self.number] == words).all():
-                break
-        self.seed = seed
-        # how keys begin; with 8 places for each, few hashes begin so by chance
-        self._shift = np.uint64(64 - (8 * len(self.keys)).bit_length())
-        self._begins = np.zeros(1 << int(64 - self._shift), bool)
-        self._begins[self.keys >> self._shift] = True
-
-    def find(self, strings: BitStrings) -> np.ndarray:
-        """(M,) int64: numbers of those that stand in strings, in no order, with repetitions."""
-        words = strings.words()
-        keys = _hash(words, self.seed)
-        likely = np.flatnonzero(self._begins[keys >> self._shift])
-        number = np.minimum(self.keys.searchsorted(keys[likely]), len(self.keys) - 1)
-        return number[(self.words[number] == words[likely]).all(axis=1)]
-
-
-def _hash(words: np.ndarray, seed: int) -> np.ndarray:
-    """(N,) uint64, a function of words (N, W). One word: different for different words."""
-    salt = mix(torch.arange(words.shape[1]) * GOLDEN + seed)  # (W,)
-    return mix(torch.from_numpy(words) + salt).sum(dim=1).numpy().view(np.uint64)
-
-
-class Membership:
-    """Which strings stand in a given set: exact, and with nothing prepared or kept of the set's size.
-
-    A question goes through the whole set, piece by piece: some hundredths of a microsecond a string.
-    """
-
-    def __init__(self, strings: BitStrings):
-        self.strings = strings
-
-    def contains(self, strings: BitStrings) -> np.ndarray:
-        """(N,) bool: is each string in the set?"""
-        rows = -(-QUESTION_BYTES // strings.packed.shape[1])
-        return np.concatenate([np.zeros(0, bool), *map(self._contains, strings.pieces(rows))])
-
-    def _contains(self, strings: BitStrings) -> np.ndarray:
-        asked = Distinct(strings)
-        found = np.zeros(len(asked.keys), bool)
-        for piece in self.strings.pieces(-(-CHUNK_BYTES // self.strings.packed.shape[1])):
-            found[asked.find(piece)] = True
-        return found[asked.number]
-
-
-def count_distinct(strings: BitStrings) -> int:
-    """The number of different strings."""
-    return len(Distinct(strings).keys)
 
 
 # ---------------------------------------------------------------------------------------- reading
@@ -448,93 +378,3 @@ def to_text(bits: np.ndarray) -> bytes:
     lines[:, :-1] = bits
     lines[:, :-1] += ord("0")
     return lines.tobytes()
-
-
-# --------------------------------------------------------------------------------------- batching
-
-
-class Batches:
-    """The endless stream of training batches: one permutation of the strings after another.
-
-    Every batch is full. A file shorter than a batch is repeated to fill it, and the last batch of a
-    pass takes its missing rows from the next pass. Batch number k is a pure function of (seed, k).
-
-    shard: (rank, world), for one of several processes: of each batch, the rows rank, rank + world,
-    rank + 2 world ... alone. All shards together are the batch.
-    """
-
-    def __init__(
-        self,
-        strings: BitStrings,
-        batch_size: int,
-        seed: int,
-        device: torch.device | str = "cpu",
-        shard: tuple[int, int] = (0, 1),
-    ):
-        self.length, self.batch_size, self.seed = strings.length, batch_size, seed
-        self.device, self.shard = torch.device(device), shard
-        self.packed = torch.from_numpy(strings.packed)  # (N, ceil(L / 8)) uint8
-        self.unknown = None if strings.unknown is None else torch.from_numpy(strings.unknown)
-        if _fits(strings, self.device):
-            self.packed = self.packed.to(self.device)
-            self.unknown = None if self.unknown is None else self.unknown.to(self.device)
-        self._bits_of_byte = (torch.arange(256)[:, None] >> torch.arange(7, -1, -1)) & 1  # (256, 8)
-        self._bits_of_byte = self._bits_of_byte.float().to(self.device)
-        self._pass_number, self._permutation = None, None
-
-    @property
-    def steps_per_epoch(self) -> int:
-        return -(-len(self.packed) // self.batch_size)
-
-    def _row_numbers(self, k: int) -> Tensor:
-        """The rows of this shard of batch k."""
-        n, (rank, world) = len(self.packed), self.shard
-        first, end = k * self.batch_size, (k + 1) * self.batch_size
-        if n <= self.batch_size:  # whole passes, and a random part of one more
-            keys = torch.rand(-(-self.batch_size // n), n, generator=self._generator(k))
-            rows = keys.argsort(dim=1).flatten()  # each pass in random order
-            return rows[rank : self.batch_size : world]
-        positions = np.arange(first + rank, end, world)
-        parts = []
-        for pass_number in range(first // n, (end - 1) // n + 1):
-            here = positions[positions // n == pass_number] - pass_number * n
-            parts.append(self._permute(pass_number)(here))
-        return torch.from_numpy(np.concatenate(parts))
-
-    def _permute(self, pass_number: int) -> Permutation:
-        if pass_number != self._pass_number:
-            self._permutation = Permutation(len(self.packed), self._generator(pass_number))
-            self._pass_number = pass_number
-        return self._permutation
-
-    def _generator(self, number: int) -> torch.Generator:
-        return torch.Generator().manual_seed(derive_seed(self.seed, number))
-
-    def batch(self, k: int) -> Tensor:
-        """x_0 of batch k: (B, L) float bits on the device; B is batch_size, or the shard's part.
-
-        Where a bit is unknown, UNKNOWN.
-        """
-        rows = _send(self._row_numbers(k), self.packed.device)
-        x_0 = self._unpack(self.packed[rows])
-        return x_0 if self.unknown is None else x_0 + UNKNOWN * self._unpack(self.unknown[rows])
-
-    def _unpack(self, packed: Tensor) -> Tensor:
-        """(B, ceil(L / 8)) uint8 -> (B, L) float bits on the device."""
-        packed = _send(packed, self.device)
-        bits = embedding(packed.int(), self._bits_of_byte)  # (B, ceil(L / 8), 8)
-        return bits.flatten(1)[:, : self.length].contiguous()
-
-
-def _fits(strings: BitStrings, device: torch.device) -> bool:
-    """Whether strings may live on the device: a quarter of its free memory at most."""
-    if device.type == "cuda":
-        return strings.packed.nbytes <= torch.cuda.mem_get_info(device)[0] // 4
-    return strings.packed.nbytes <= IN_MEMORY_BYTES
-
-
-def _send(tensor: Tensor, device: torch.device) -> Tensor:
-    """tensor on the device; a GPU is not waited for."""
-    if device.type != "cuda" or tensor.is_cuda:
-        return tensor.to(device)
-    return tensor.pin_memory().to(device, non_blocking=True)

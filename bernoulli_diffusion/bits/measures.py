@@ -12,7 +12,8 @@ import numpy as np
 from ..config import Config
 from ..estimate import evenly_spaced
 from ..results.record import Measure
-from .data import BitStrings, Membership, count_distinct
+from .data import BitStrings
+from .membership import Membership, count_distinct
 
 PAIR_STRINGS = 4096  # on either side, whose pairs are compared
 PAIR_BITS = 2000  # of a string: a product of matrices of this size takes a fraction of a second

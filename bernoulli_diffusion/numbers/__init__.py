@@ -9,9 +9,9 @@ from ..config import Config
 from ..results.pages import picture_file
 from ..results.record import Results
 from ..system.errors import UserError
+from .batches import Batches
 from .data import (
     Aside,
-    Batches,
     RealVectors,
     parse_pattern,
     read_patterns,

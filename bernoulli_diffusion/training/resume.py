@@ -18,6 +18,7 @@ from .distributed import ALONE, Processes
 from .network import FILE_NAME, live_source
 from .plan import RECIPE_NUMBERS, Recipe
 from .run_folder import RunFolder, file_sha256, read_run_folder
+from .soundness import tensors_problem
 from .trainer import Trainer
 
 # What may be changed when a run is resumed: when it ends and what is kept, not what is computed.
@@ -157,12 +158,12 @@ def _is_recipe(saved: dict) -> bool:
         return saved["step"] == 0
     if best.keys() != {"weights", "averaged_weights", "bits"}:
         return False
-    if checkpoint.tensors_problem({"bits": best["bits"]}) or best["bits"].dim() != 1:
+    if tensors_problem({"bits": best["bits"]}) or best["bits"].dim() != 1:
         return False
     return all(
         type(best[key]) is dict
         and best[key].keys() == saved[key].keys()
-        and checkpoint.tensors_problem(best[key]) is None
+        and tensors_problem(best[key]) is None
         and all(best[key][name].shape == w.shape for name, w in saved[key].items())
         for key in ("weights", "averaged_weights")
     )
@@ -178,7 +179,7 @@ def _is_optimizer_state(state, trainer: Trainer) -> bool:
         shapes = {"step": torch.Size(), "exp_avg": shape, "exp_avg_sq": shape}
         if type(entry) is not dict or entry.keys() != shapes.keys():
             return False
-        if checkpoint.tensors_problem(entry) or any(entry[k].shape != s for k, s in shapes.items()):
+        if tensors_problem(entry) or any(entry[k].shape != s for k, s in shapes.items()):
             return False
     return True
 

@@ -328,7 +328,7 @@ class Trainer:
         self.files.save_best(self.state)
 
     def state(self) -> dict:
-        """The checkpoint of this moment; see checkpoint.KEYS."""
+        """The checkpoint of this moment; see soundness.KEYS."""
         source = self.folder.source
         return {
             "config": config_module.to_yaml(self.config),

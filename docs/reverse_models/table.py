@@ -13,8 +13,9 @@ import numpy as np
 import torch
 
 from bernoulli_diffusion import datasets
-from bernoulli_diffusion.bits.data import BitStrings, Membership
+from bernoulli_diffusion.bits.data import BitStrings
 from bernoulli_diffusion.bits.measures import independent_bits
+from bernoulli_diffusion.bits.membership import Membership
 from bernoulli_diffusion.sampling import sample
 from bernoulli_diffusion.training import network as architecture
 from bernoulli_diffusion.training.network import Source

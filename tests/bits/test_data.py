@@ -17,15 +17,15 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from processes import make_run
 
-from bernoulli_diffusion.bits import data
+from bernoulli_diffusion.bits import data, membership
+from bernoulli_diffusion.bits.batches import Batches
 from bernoulli_diffusion.bits.data import (
-    Batches,
     BitStrings,
-    Membership,
-    count_distinct,
     read_bit_strings,
     to_text,
 )
+from bernoulli_diffusion.bits.membership import Membership, count_distinct
+from bernoulli_diffusion.noise import Permutation
 from bernoulli_diffusion.system.errors import RunError, UserError
 from bernoulli_diffusion.training.run_folder import read_run_folder
 from bernoulli_diffusion.training.trainer import Trainer
@@ -493,8 +493,8 @@ def test_membership_of_nothing():
 @pytest.mark.parametrize("length", [3, 20, 64, 65, 200])
 def test_membership_piece_by_piece(length, monkeypatch):
     """The set is gone through in many pieces, the last of them not full; so are those sought."""
-    monkeypatch.setattr(data, "CHUNK_BYTES", 100)
-    monkeypatch.setattr(data, "QUESTION_BYTES", 2000)
+    monkeypatch.setattr(membership, "CHUNK_BYTES", 100)
+    monkeypatch.setattr(membership, "QUESTION_BYTES", 2000)
     known, others = random_strings(1003, length, seed=1), random_strings(500, length, seed=2)
     asked = BitStrings(np.concatenate([others.packed, known.packed[::-2]]), length)
     expected = set(map(bytes, known.packed))
@@ -512,7 +512,7 @@ def test_membership_is_exact_whatever_the_hash(length, monkeypatch):
         seeds.append(seed)
         return (words.sum(axis=1).view(np.uint64) * np.uint64(seed > 1)) << np.uint64(61)
 
-    monkeypatch.setattr(data, "_hash", weak_hash)
+    monkeypatch.setattr(membership, "_hash", weak_hash)
     strings = random_strings(300, length, seed=3)
     words = strings.words().sum(axis=1) % 8
     asked = BitStrings(
@@ -526,7 +526,7 @@ def test_membership_is_exact_whatever_the_hash(length, monkeypatch):
 
 
 def test_one_word_has_a_hash_of_its_own():
-    keys = data._hash(distinct_strings(1 << 16, 16).words(), seed=0)
+    keys = membership._hash(distinct_strings(1 << 16, 16).words(), seed=0)
     assert len(set(keys.tolist())) == 1 << 16
 
 
@@ -653,20 +653,20 @@ def test_shards_are_the_batch(count, size, world):
 
 
 def test_a_shard_computes_its_own_rows_alone(monkeypatch):
-    asked, permute = [], data.Permutation.__call__
+    asked, permute = [], Permutation.__call__
 
     def spy(permutation, positions):
         asked.append(len(positions))
         return permute(permutation, positions)
 
-    monkeypatch.setattr(data.Permutation, "__call__", spy)
+    monkeypatch.setattr(Permutation, "__call__", spy)
     batches = Batches(distinct_strings(100), 16, seed=0, shard=(1, 4))
     assert batches.batch(0).shape == (4, 9)
     assert asked[0] == 4
 
 
-def permutation(n: int, seed: int) -> data.Permutation:
-    return data.Permutation(n, torch.Generator().manual_seed(seed))
+def permutation(n: int, seed: int) -> Permutation:
+    return Permutation(n, torch.Generator().manual_seed(seed))
 
 
 @pytest.mark.parametrize("n", [*range(1, 70), 100, 101, 255, 256, 257, 1000, 65_535, 1_000_003])

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from bernoulli_diffusion.bits.data import UNKNOWN, Batches, BitStrings, read_bit_strings
+from bernoulli_diffusion.bits.batches import Batches
+from bernoulli_diffusion.bits.data import UNKNOWN, BitStrings, read_bit_strings
 from bernoulli_diffusion.bits.measures import independent_bits
 from bernoulli_diffusion.bits.process import BernoulliDiffusionProcess
 from bernoulli_diffusion.diffusion import Diffusion

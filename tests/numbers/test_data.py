@@ -10,8 +10,8 @@ from test_datasets import command
 from bernoulli_diffusion import datasets, numbers
 from bernoulli_diffusion.config import parse_config
 from bernoulli_diffusion.numbers import measures as measures_file
+from bernoulli_diffusion.numbers.batches import Batches
 from bernoulli_diffusion.numbers.data import (
-    Batches,
     RealVectors,
     parse_pattern,
     read_patterns,

@@ -29,7 +29,7 @@ from bernoulli_diffusion.results.frames import write_gif
 from bernoulli_diffusion.results.record import from_text
 from bernoulli_diffusion.system import command_line, files
 from bernoulli_diffusion.system.interrupt import Interrupted
-from bernoulli_diffusion.training import checkpoint
+from bernoulli_diffusion.training import checkpoint, soundness
 from bernoulli_diffusion.training.loop import Loop
 from bernoulli_diffusion.training.results_folder import ResultsFolder
 from bernoulli_diffusion.training.run_folder import read_run_folder
@@ -248,7 +248,7 @@ def checkpoint_bytes(draw, data: bytes) -> bytes:
         )
     if kind == "entry":
         opcodes = OPCODES[draw(st.sampled_from(sorted(OPCODES)))]
-        return with_entry(data, draw(st.sampled_from([*checkpoint.KEYS, "new"])), opcodes)
+        return with_entry(data, draw(st.sampled_from([*soundness.KEYS, "new"])), opcodes)
     if kind in ("members", "flip_inside"):
         contents = members(data)
         name = draw(st.sampled_from(sorted(contents)))

@@ -16,7 +16,7 @@ from bernoulli_diffusion.noise import derive_seed
 from bernoulli_diffusion.results import plots
 from bernoulli_diffusion.sampling import sample
 from bernoulli_diffusion.system.errors import RunError
-from bernoulli_diffusion.training import checkpoint, results_folder
+from bernoulli_diffusion.training import checkpoint, results_folder, soundness
 from bernoulli_diffusion.training.results_folder import ResultsFolder
 from bernoulli_diffusion.training.run_folder import read_run_folder
 from bernoulli_diffusion.training.trainer import Trainer, new_results_dir
@@ -351,7 +351,7 @@ def test_a_checkpoint_there_and_back(run_dir):
     path = trained.results_dir / "checkpoints" / "model_epoch_4.pt"
     plain = torch.load(path, weights_only=True)
     loaded = checkpoint.load(path)
-    assert plain.keys() == loaded.keys() == {*checkpoint.KEYS, "format_version"}
+    assert plain.keys() == loaded.keys() == {*soundness.KEYS, "format_version"}
     assert (loaded["sequence_length"], loaded["T"]) == (8, 20)
     assert (loaded["epoch"], loaded["step"]) == (4, 8)
     assert loaded["reverse_model_source"] == trained.folder.source.text
