@@ -33,9 +33,7 @@ class HollowDiffusion(Diffusion):
 PILOT, DRAWS, TIMES, BLUR = range(4)  # streams of random numbers derived from one seed
 PILOT_DRAWS = 1 << 13
 LEAST_DRAWS = 16  # of a line, for an error of its own that means something
-BINS = (
-    64  # of the unit interval from which times come; the mean over lines has a profile over these
-)
+BINS = 64  # of the unit interval from which times come; the mean over lines has a profile there
 WIDTH = 8  # bins that have their shares of the controls in common
 LEAST_FITTED = 16  # draws; from fewer, no shares are found
 PARTS = 4  # of the lines that are drawn once; the controls of one use the answers in another

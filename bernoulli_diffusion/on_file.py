@@ -47,9 +47,8 @@ class Comparison(NamedTuple):
         if i < j:
             return self.differences[i, j]
         other = self.differences[j, i]
-        return other._replace(
-            bits=0.0 - other.bits, blocks=tuple(-b for b in other.blocks)
-        )  # no -0
+        blocks = tuple(-b for b in other.blocks)
+        return other._replace(bits=0.0 - other.bits, blocks=blocks)  # no -0
 
 
 def read_samples(

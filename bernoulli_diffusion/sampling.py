@@ -209,9 +209,8 @@ class Sampler(NamedTuple):
 
     walk: Callable[..., Iterator[tuple[int, Tensor]]]
     needs: str = ""  # the optional member of the process (kinds.Process) that it cannot do without
-    is_exact: bool = (
-        False  # always by all T steps; then times are only those at which x_t is asked for
-    )
+    # always by all T steps; then times are only those at which x_t is asked for
+    is_exact: bool = False
 
 
 SAMPLERS = {

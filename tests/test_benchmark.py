@@ -16,7 +16,7 @@ from processes import Together, call
 from torch import nn
 
 from bernoulli_diffusion.benchmark import __main__ as benchmark
-from bernoulli_diffusion.benchmark import measure, parts
+from bernoulli_diffusion.benchmark import alone, measure, parts
 from bernoulli_diffusion.benchmark import report as reports
 from bernoulli_diffusion.bits.data import read_bit_strings
 from bernoulli_diffusion.noise import Noise
@@ -49,7 +49,7 @@ def report(tmp_path_factory) -> Report:
     """All parts, at the tiny size; what is done in processes of their own is done here instead."""
 
     def here(*arguments, processes: int = 1) -> dict:
-        return {"seconds": 1.0} | parts.report_alone(*arguments)
+        return {"seconds": 1.0} | alone.report_alone(*arguments)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(parts, "alone", here)
@@ -248,16 +248,16 @@ def test_a_wrong_membership_is_no_fast_one(tmp_path, monkeypatch):
 
 
 def test_peak_memory_counts_what_was_held_for_a_moment():
-    size = int(1e6 * parts.peak_megabytes()) + 10**8
+    size = int(1e6 * alone.peak_megabytes()) + 10**8
     np.ones(size, np.uint8)
-    assert parts.peak_megabytes() > size / 1e6
+    assert alone.peak_megabytes() > size / 1e6
 
 
 def test_a_process_of_its_own_starts_from_nothing(tmp_path):
     np.ones(6 * 10**8, np.uint8)  # the peak of this process is not that of its children
     measured = parts.alone("reading", TINY, CPU, tmp_path)
     assert 0 < measured["seconds"] < 60
-    assert 20 < measured["peak_MB"] < parts.peak_megabytes() - 100
+    assert 20 < measured["peak_MB"] < alone.peak_megabytes() - 100
     assert measured["device_peak_MB"] is None
 
 

@@ -15,8 +15,9 @@ from ..system.device import choose_device
 from ..system.errors import UserError
 from ..system.files import write_atomically
 from ..training.distributed import processes
+from .alone import report_alone
 from .measure import SIZES
-from .parts import GROWTH, PARTS, report_alone
+from .parts import GROWTH, PARTS
 from .report import as_list, as_markdown, describe_machine, growth_figure, title
 
 

@@ -22,10 +22,7 @@ NETWORKS = ("hidden_tree", "tree_and_mlp", "mixture")
 OPTIONS = frozenset({"flip-probability", "exact", "explain", "heatmap"})
 REPORT = "bits_report.html"
 NOISE_OPTION = "flip-probability"
-LEAST_LOST, LEAST_SIGNAL = (
-    1e-9,
-    1e-30,
-)  # in the first step, and before the last: float32 needs as much
+LEAST_LOST, LEAST_SIGNAL = 1e-9, 1e-30  # in the first step, before the last: float32 needs as much
 
 
 def check_config(config: Config, source: str) -> None:

@@ -198,21 +198,14 @@ def compare_pairs(counts: dict) -> Comparison:
     chosen = np.array(counts["bits_of_pairs"], int)
     first, second = np.triu_indices(len(chosen), 1)
 
-    def shares(ones, both, strings):
-        ones = np.array(ones, float)[chosen] / strings
-        return ones[first], ones[second], np.array(both, float) / strings
+    def shares(name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        strings = counts[name]["strings"]
+        ones = np.array(counts[name]["ones"], float)[chosen] / strings
+        return ones[first], ones[second], np.array(counts[name]["both"], float) / strings
 
+    samples, data = shares("samples"), shares("data")
     n, m = (counts[name]["strings"] for name in ("samples", "data"))
-    a, b, ab = (  # pooled
-        (n * s + m * d) / (n + m)
-        for s, d in zip(
-            *(
-                shares(counts[k]["ones"], counts[k]["both"], counts[k]["strings"])
-                for k in ("samples", "data")
-            ),
-            strict=True,
-        )
-    )
+    a, b, ab = ((n * s + m * d) / (n + m) for s, d in zip(samples, data, strict=True))  # pooled
     cells = (
         (ab, (1 - a) * (1 - b)),
         (a - ab, (1 - a) * -b),
@@ -221,11 +214,7 @@ def compare_pairs(counts: dict) -> Comparison:
     )
     variance = sum(share * product**2 for share, product in cells) - (ab - a * b) ** 2
     noise = np.sqrt(np.maximum(variance, 0) * (1 / n + 1 / m))
-    covariances = {}
-    for name in ("data", "samples"):
-        a, b, ab = shares(counts[name]["ones"], counts[name]["both"], counts[name]["strings"])
-        covariances[name] = ab - a * b
-    return _compared(covariances["data"], covariances["samples"], noise)
+    return _compared(*(ab - a * b for a, b, ab in (data, samples)), noise)
 
 
 def correlations(counts: dict, name: str) -> np.ndarray:

@@ -54,9 +54,7 @@ class GaussianDiffusionProcess:
     """
 
     flips = None  # nothing flips
-    least_bits = (
-        1.0  # a number, to which a bound's precision is relative: the bound itself may be 0
-    )
+    least_bits = 1.0  # a number, to which precision is relative: the bound itself may be 0
     output_name = "noise predictions eps"
     input_name = "standard normal numbers"
 

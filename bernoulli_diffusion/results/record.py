@@ -130,9 +130,7 @@ class Results:
     seed: int
     device: str
     versions: dict[str, str]
-    config_sha256: str | None = (
-        ""  # of the run folder's config.yaml; "" is not known, None: no file
-    )
+    config_sha256: str | None = ""  # of the run folder's config.yaml; "": not known, None: no file
     started_from: str | None = None  # the checkpoint with whose weights the run began (--from)
     threads: int | None = None  # of a training step, as measured at the start; None: not chosen
     process: str = "bernoulli"  # model.process

@@ -125,11 +125,10 @@ def _settings(folder: Path) -> dict:
         for key, value in dataclasses.asdict(getattr(config, section.name)).items():
             if key in ABOUT_FILES:
                 continue
-            options = value if isinstance(value, dict) else None
-            if options is None:
-                found[f"{section.name}.{key}"] = value
+            if isinstance(value, dict):
+                found |= {f"{section.name}.{key}.{name}": v for name, v in value.items()}
             else:
-                found |= {f"{section.name}.{key}.{name}": v for name, v in options.items()}
+                found[f"{section.name}.{key}"] = value
     return found
 
 

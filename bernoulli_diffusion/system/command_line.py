@@ -214,10 +214,8 @@ def run(main) -> int:
         main()
         sys.stdout.flush()
         return 0
-    except UserError as error:
-        return _tell(error, 2)
-    except RunError as error:
-        return _tell(error, 1)
+    except (UserError, RunError) as error:
+        return _tell(error, error.exit_code)
     except KeyboardInterrupt as stop:
         return 128 + (stop.args[0] if stop.args else signal.SIGINT)
     except BrokenPipeError:

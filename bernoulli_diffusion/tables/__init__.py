@@ -2,7 +2,7 @@
 
 table.py       a table in memory
 reading.py     files -> Table: text.py separated values, forms.py other forms, frames.py pandas
-columns.py     what a column is, and how its type is found
+columns.py     what a column is; finding.py finds its type
 rules.py       columns that others determine
 description.py columns.yaml, for people
 encoding.py    records <-> bits

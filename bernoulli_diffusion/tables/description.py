@@ -11,6 +11,7 @@ from ..system.errors import UserError, cannot_open, printable
 from .columns import GAPS, SYNONYMS, TYPES, Column
 from .encoding import Encoding
 
+WORDS = {"y", "n", "yes", "no", "on", "off", "true", "false", "null"}  # which YAML takes for others
 KEYS = ("type", "levels", "bins", "missing", "from")
 HEAD = """\
 # {what}
@@ -79,17 +80,7 @@ def _list(texts: list[str]) -> str:
 
 def _scalar(text: str) -> str:
     """A text as YAML; quoted where another reader might take it for something else than text."""
-    if re.fullmatch(r"[^\W\d_][\w -]*\w|[^\W\d_]", text) and text.lower() not in (
-        "y",
-        "n",
-        "yes",
-        "no",
-        "on",
-        "off",
-        "true",
-        "false",
-        "null",
-    ):
+    if re.fullmatch(r"[^\W\d_][\w -]*\w|[^\W\d_]", text) and text.lower() not in WORDS:
         return text
     if re.fullmatch(r"-?\d+(\.\d+)?", text) and len(text) < 15:
         return text

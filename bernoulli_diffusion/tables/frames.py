@@ -62,9 +62,7 @@ def _texts(values, place: str) -> tuple[str, list[str]]:
     pandas = import_pandas(place)
     dtype, values = values.dtype, list(values)
     kind = getattr(dtype, "kind", "O")
-    if kind == "M":
-        return str(dtype), [v.isoformat() for v in values]
-    if kind == "m":
+    if kind in "Mm":
         return str(dtype), [v.isoformat() for v in values]
     if isinstance(dtype, pandas.PeriodDtype):
         return str(dtype), [str(v) for v in values]

@@ -6,9 +6,9 @@ from dataclasses import replace
 import numpy as np
 
 from ..system.errors import UserError, printable
-from .columns import find
 from .description import Wish
 from .encoding import Encoding
+from .finding import find
 from .rules import find_determined
 from .table import Table
 from .table import joined as joined_values

@@ -10,7 +10,7 @@ from ..system.command_line import tell
 from ..system.errors import RunError, UserError, printable
 from ..system.files import write_atomically
 from . import description, reading
-from .columns import LEVELS
+from .finding import LEVELS
 from .planning import joined, plan
 from .table import Strings, Table
 

@@ -28,12 +28,9 @@ PACKAGE_FILE = Path(__file__).parents[1] / "reverse_model.py"
 PACKAGED = PACKAGE_FILE.parent / "networks"  # further networks, installed with the package
 FORMER = PACKAGED / "former"  # reverse_model.py of earlier versions, which checkpoints still name
 FILE_NAME = "reverse_model.py"
-WEIGHTS, PREPARE = (
-    11,
-    15,
-)  # streams of random numbers, of the run's seed: for the initial weights ...
-MOST_PREPARED = 100_000  # ... and for the samples that prepare gets to see: at most so many ...
-MOST_PREPARED_VALUES = 1 << 26  # ... with so many values in all
+# Streams of random numbers, of the run's seed: for the initial weights, and for what prepare sees.
+WEIGHTS, PREPARE = 11, 15
+MOST_PREPARED, MOST_PREPARED_VALUES = 100_000, 1 << 26  # samples that it sees, and values in all
 FAILURES = (Exception, SystemExit)  # of the user's code; sys.exit() in it must not end us quietly
 
 

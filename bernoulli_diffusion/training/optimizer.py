@@ -46,12 +46,7 @@ class AdamW:
             return
         parameters, gradients, means, mean_squares, steps = map(list, zip(*moved, strict=True))
         adamw(
-            parameters,
-            gradients,
-            means,
-            mean_squares,
-            [],
-            steps,
+            *(parameters, gradients, means, mean_squares, [], steps),
             fused=parameters[0].device.type in FUSED,
             lr=self.lr,
             beta1=BETA_1,

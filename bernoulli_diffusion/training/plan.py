@@ -10,10 +10,7 @@ from dataclasses import dataclass
 from ..config import TrainingConfig
 
 FIRST_LOOK, LOOK_SPACING = 20, 1.25  # steps, and the ratio of each look's step to the one before it
-FIRST_VALIDATION, VALIDATION_SPACING = (
-    100,
-    1.6,
-)  # the same; a validation takes much longer than a look
+FIRST_VALIDATION, VALIDATION_SPACING = 100, 1.6  # the same; validations take longer than looks
 ANNEAL_SHARE = 0.3  # of the steps to the best weights: so many more take the rate to zero
 ANNEAL_LOOKS = 8  # while they do
 LEAST_ANNEALING = 50  # steps

@@ -101,9 +101,8 @@ class ResultsFolder:
 
     @_by_first
     def save_best(self, state: Callable[[], dict]) -> None:
-        checkpoint.save(
-            self.checkpoints / checkpoint.BEST, state() | {"best": {}}
-        )  # it is the best
+        itself = {"best": {}}  # what a recipe would go back to
+        checkpoint.save(self.checkpoints / checkpoint.BEST, state() | itself)
 
     def best_weights(self) -> dict:
         """The averaged weights of model_best.pt. Raises UserError if they are gone."""

@@ -126,18 +126,8 @@ def read_run_folder(
     fill_defaults(config, len(train))
     source = named_source(network, kind.NETWORK) if network else live_source(path, kind.NETWORK)
     columns = read_columns(path, train.length)
-    chosen = network is not None
-    return RunFolder(
-        path,
-        config,
-        train,
-        val,
-        source,
-        notes,
-        columns,
-        is_network_chosen=chosen,
-        is_split=is_split,
-    )
+    how = {"is_split": is_split, "is_network_chosen": network is not None}
+    return RunFolder(path, config, train, val, source, notes, columns, **how)
 
 
 def _share_to_hold_out(num_lines: int) -> float:

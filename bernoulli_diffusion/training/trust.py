@@ -29,10 +29,8 @@ def remember(source: Source) -> None:
         return
     with contextlib.suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with open(file, "a") as stream:
-            stream.write(
-                f"{source.sha256}\n"
-            )  # whole, as it is short: several runs may begin at once
+        with open(file, "a") as stream:  # a short line goes whole: several runs may begin at once
+            stream.write(f"{source.sha256}\n")
 
 
 def is_known(source: Source) -> bool:

@@ -5,9 +5,9 @@ import pytest
 
 from bernoulli_diffusion.system.errors import UserError
 from bernoulli_diffusion.tables import description
-from bernoulli_diffusion.tables.columns import LEVELS
 from bernoulli_diffusion.tables.description import Wish
 from bernoulli_diffusion.tables.encoding import Encoding
+from bernoulli_diffusion.tables.finding import LEVELS
 from bernoulli_diffusion.tables.planning import plan
 from bernoulli_diffusion.tables.table import Table, values_of
 
