@@ -25,9 +25,7 @@ def as_set(strings: np.ndarray) -> set[str]:
 def command(arguments: list[str]) -> int:
     """The exit code of the same in this process."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            sys, "argv", [str(Path(datasets.__file__).with_name("__main__.py")), *arguments]
-        )
+        patch.setattr(sys, "argv", [datasets.__file__.replace("__init__", "__main__"), *arguments])
         return datasets.command()
 
 
