@@ -237,7 +237,7 @@ def _compare_with_table(trainer, inform) -> None:
         found = compare(trainer.folder.columns, diffusion, trainer.folder.path, count)
         add_to_report(trainer.results_dir, found)
     except (OSError, UserError) as error:  # the model is trained and saved
-        trainer.warn(f"report.html says nothing of the table: {error}")
+        trainer.progress.warn(f"report.html says nothing of the table: {error}")
 
 
 def command() -> int:

@@ -134,7 +134,8 @@ def mistake(*words: object, **options) -> str:
 
 def without_pictures() -> None:
     """Prepares train.py to draw none, which takes most of the time of a small run."""
-    trainer.Trainer.draw_progress = trainer.Trainer.draw_reverse_process = lambda *_: None
+    for name in ("draw_progress", "draw_reverse_process"):
+        setattr(results_folder.ResultsFolder, name, lambda *_: None)
 
 
 def train(run_dir: Path, *options: object, **more) -> Path:

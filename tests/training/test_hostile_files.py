@@ -95,7 +95,7 @@ def call(script: str, *arguments: object) -> tuple[int, str]:
 def stopped(tmp_path_factory):
     """A run folder whose run was stopped in its last epoch, and the last checkpoint."""
     run_dir = make_run(tmp_path_factory.mktemp("stopped") / "run")
-    with without_pictures(), patch.object(Trainer, "measure_final_bound", interrupt):
+    with without_pictures(), patch.object(Trainer, "measure_recommended", interrupt):
         trainer = Trainer(
             read_run_folder(run_dir, ["training.epochs=1"]), torch.device("cpu"), quiet=True
         )
