@@ -87,8 +87,11 @@ class TrainingConfig:
     )
     warmup_steps: int = setting(100, "steps over which the learning rate rises from 0", least=0)
     weight_decay: float = setting(0.0, "decoupled weight decay of AdamW", least=0, most=10)
-    clip_thresh: float = setting(
-        1.0, "largest norm of the gradient; larger ones are scaled", above=0
+    clip_thresh: float | None = setting(
+        None,
+        "largest norm of the gradient, in bits; larger ones are scaled to it. Default: three times the"
+        " usual norm of the run's last hundred steps or so",
+        above=0,
     )
     precision: str = setting(
         "float32",

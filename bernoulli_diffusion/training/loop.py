@@ -12,7 +12,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import nn
 
 from ..config import Config
 from ..diffusion import Diffusion
@@ -21,7 +20,7 @@ from ..noise import derive_seed, seed_torch
 from ..system.errors import RunError
 from .distributed import ALONE, Processes
 from .network import Source, live_source, new_diffusion
-from .optimizer import AdamW
+from .optimizer import AdamW, Clip
 from .plan import Plan, Recipe
 from .run_folder import fill_defaults
 from .shares import Draws, mean_and_error
@@ -68,6 +67,7 @@ class Loop:
             lr=self.training.lr,
             weight_decay=self.training.weight_decay,
         )
+        self.clip = Clip(self.training.clip_thresh, self.device)
         is_adaptive = self.training.lr_schedule == "adaptive"
         self.plan = (Recipe if is_adaptive else Plan)(self.training, batches.steps_per_epoch)
         self.best: Best | None = None  # of a recipe, which goes back to it
@@ -160,7 +160,7 @@ class Loop:
         loss = loss * (len(x_0) * processes.size / self.batches.batch_size)
         self.optimizer.zero_grad()
         loss.backward()
-        norm = nn.utils.clip_grad_norm_(model.parameters(), self.training.clip_thresh)
+        norm = self.clip(model.parameters(), self.step)
         self.optimizer.step()
         self._average_weights()
         self._pending.append(torch.stack([loss.detach(), norm.detach()]))
@@ -201,6 +201,7 @@ class Loop:
             "weights": dict(self.diffusion.reverse_model.state_dict()),
             "averaged_weights": dict(self.averaged.reverse_model.state_dict()),
             "optimizer": self.optimizer.state_dict(),
+            "usual_norm": self.clip.usual.item(),
             "step": self.step,
             "epoch_losses": self.epoch_losses,
             **self.plan.state(),
@@ -210,6 +211,7 @@ class Loop:
     def load(self, saved: dict) -> None:
         """Go on from a checkpoint, saved, whose weights have been loaded into the networks already."""
         self.optimizer.load_state(saved["optimizer"]["state"])  # its settings are the config's
+        self.clip.usual.fill_(saved["usual_norm"])
         self.step, self.epoch_losses = saved["step"], list(saved["epoch_losses"])
         self.plan.load(saved)
         self.best = Best(**saved["best"]) if saved["best"] else None

@@ -11,6 +11,8 @@ from torch import nn
 from torch.optim.adamw import adamw
 
 BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8
+UNUSUAL = 3.0  # times the usual norm of the gradient is clipped
+MEMORY = 0.99  # decay per step of what is usual
 FUSED = ("cpu", "cuda")  # devices with a kernel for the whole step
 
 
@@ -73,3 +75,30 @@ class AdamW:
         for index, saved in state.items():
             for name, tensor in self.state[index].items():
                 tensor.copy_(saved[name])
+
+
+class Clip:
+    """Scales the gradient of a step down to a largest norm: a given one, or UNUSUAL times the usual one.
+
+    What is usual is an average over the steps so far, of MEMORY once there are enough of them, in which
+    a step counts no more than it was clipped to: a spike does not make spikes usual.
+    """
+
+    def __init__(self, threshold: float | None, device: torch.device | str = "cpu"):
+        self.threshold = threshold
+        self.usual = torch.zeros((), device=device)  # stays on the device; 0: nothing is known yet
+
+    @torch.no_grad()
+    def __call__(self, parameters: Iterable[nn.Parameter], step: int) -> torch.Tensor:
+        """Clip the gradients at a step (from 0). Returns their norm before, a scalar on the device."""
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        if not gradients:
+            return torch.zeros_like(self.usual)
+        norm = nn.utils.get_total_norm(gradients)
+        most = self.threshold
+        if most is None:
+            usual = torch.where(self.usual > 0, self.usual, norm)
+            most, decay = UNUSUAL * usual, min(MEMORY, (1 + step) / (10 + step))
+            self.usual = torch.lerp(torch.minimum(norm, most), usual, decay)
+        torch._foreach_mul_(gradients, (most / (norm + 1e-6)).clamp(max=1.0))
+        return norm

@@ -29,11 +29,14 @@ KEYS = {
     "weights": dict,
     "averaged_weights": dict,
     "optimizer": dict,
+    "usual_norm": float,  # of the gradient, by which an unusual one is told
     "epoch": int,  # epochs completed
     "step": int,  # steps completed; with the seed, all there is to the random state
     "epoch_losses": list,  # of the steps of the epoch that is under way
     "best_bound": float,
     "validations_without_progress": int,
+    "warm_from": int,  # the step from which the learning rate rises, ...
+    "warm_rate": float,  # ... and from what: of a run that got more epochs
     "recipe": dict,  # of training that follows val: the numbers that it remembers ...
     "best": dict,  # ... and the weights it goes back to
     "seconds": float,
@@ -107,6 +110,9 @@ def find_problem(checkpoint, size: int) -> str | None:
         )
     checkpoint.setdefault("process_state", {})  # older ones are of bits
     checkpoint.setdefault("recipe", {})  # and follow a plan
+    checkpoint.setdefault("usual_norm", 0.0)  # and clip at a given norm
+    checkpoint.setdefault("warm_from", 0)
+    checkpoint.setdefault("warm_rate", 0.0)
     checkpoint.setdefault("best", {})
     checkpoint.setdefault("columns", {})  # and of no table
     for key, kind in KEYS.items():
@@ -120,10 +126,13 @@ def find_problem(checkpoint, size: int) -> str | None:
         if problem := tensors_problem(checkpoint[key], size):
             return f"not a sound checkpoint: {key} {problem}"
     limits = {"sequence_length": (1, MAX_LENGTH), "T": (1, 2**63)}
-    for key in ("step", "epoch", "validations_without_progress", "seconds"):
+    for key in ("step", "epoch", "validations_without_progress", "seconds", "warm_from"):
         limits[key] = 0, 2**63
     for key, (least, most) in limits.items():
         if not least <= checkpoint[key] <= most:  # NaN is not either
+            return f"not a sound checkpoint: {key} is out of range"
+    for key in ("usual_norm", "warm_rate"):
+        if not 0 <= checkpoint[key] < math.inf:
             return f"not a sound checkpoint: {key} is out of range"
     if math.isnan(checkpoint["best_bound"]):
         return "not a sound checkpoint: best_bound is not a number"

@@ -173,7 +173,7 @@ with processes() as group:
         return (trainer.loop.together.reverse_model(x_0, t) * x_0).sum(dim=1).mean()
 
     trainer.loop.together.loss = loss
-    trainer.training.clip_thresh = 1e9
+    trainer.loop.clip.threshold = 1e9
     step = trainer.loop.optimizer.step
     trainer.loop.optimizer.step = lambda: (seen.append(bias.grad.clone()), step())
     trainer.loop.train_step()
