@@ -100,7 +100,7 @@ class TrainingConfig:
     )
     ema_decay: float = setting(
         0.999,
-        "decay per step of the averaged weights; 0 turns averaging off",
+        "decay per step of the averaged weights, less in a young run; 0 turns averaging off",
         least=0,
         most=0.999999,
     )

@@ -168,8 +168,8 @@ class Loop:
 
     @torch.no_grad()
     def _average_weights(self) -> None:
-        """averaged += (1 - decay) (weights - averaged); a short memory at first, then ema_decay."""
-        decay = min(self.training.ema_decay, (1 + self.step) / (10 + self.step))
+        """averaged += (1 - decay) (weights - averaged); a short memory at first."""
+        decay = self.plan.averaging_decay(self.step)
         raw, averaged = self.diffusion.reverse_model, self.averaged.reverse_model
         torch._foreach_lerp_(list(averaged.parameters()), list(raw.parameters()), 1 - decay)
         for mean, buffer in zip(averaged.buffers(), raw.buffers(), strict=True):

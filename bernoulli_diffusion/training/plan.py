@@ -18,6 +18,9 @@ LIMIT = 2.0  # standard errors by which a bound is worse than the best before it
 WORSE_PATIENCE = 1.5, 200  # times the best look's step and as many more: end, if the bound is worse
 FLAT_PATIENCE = 2.0, 1500  # the same, if it is not: a plateau may have an end
 
+MEMORIES = 2.0, 9.0  # steps so far for each that the averaged weights remember: least and most
+FULL_MEMORY = 9000  # steps after which they remember as many as training.ema_decay says
+
 RECIPE_NUMBERS = ("best_step", "next_look", "validated_at", "anneal_from", "anneal_steps")
 
 
@@ -34,10 +37,18 @@ class Plan:
     best_bound: float = math.inf  # bits
     validations_without_progress: int = 0
     is_warm: bool = False  # begun with trained weights, which compete from step 0 on
+    warm_from: int = 0  # the step from which the learning rate rises ...
+    warm_rate: float = 0.0  # ... from this: those of a run that got more epochs
+
+    @property
+    def most_steps(self) -> int:
+        """That training.epochs allow."""
+        return self.training.epochs * self.steps_per_epoch
 
     @property
     def total_steps(self) -> int:
-        return self.training.epochs * self.steps_per_epoch
+        """Of the run, as far as can be known."""
+        return self.most_steps
 
     is_end_known = True
 
@@ -46,10 +57,26 @@ class Plan:
         decay = 1.0
         if self.training.lr_schedule != "constant":
             decay = (1 + math.cos(math.pi * step / self.total_steps)) / 2
-        return self.training.lr * self._warm_up(step) * decay
+        return self._warmed(step, self.training.lr * decay)
 
-    def _warm_up(self, step: int) -> float:
-        return min(1.0, (step + 1) / max(1, self.training.warmup_steps))
+    def _warmed(self, step: int, rate: float) -> float:
+        """The rate at a step, if it would be that without warm-up."""
+        risen = max(0, step - self.warm_from + 1) / max(1, self.training.warmup_steps)
+        return rate if risen >= 1 else self.warm_rate + risen * (rate - self.warm_rate)
+
+    def warm_again(self, step: int, rate: float) -> None:
+        """Let the rate rise from here to what it is to be now, if that is more."""
+        if self.learning_rate(step) > rate:
+            self.warm_from, self.warm_rate = step, rate
+
+    def averaging_decay(self, step: int) -> float:
+        """Of the averaged weights at a step (from 0), which remember about 1 / (1 - decay) steps.
+
+        But one of so many of the steps so far at most, as MEMORIES says.
+        """
+        decay, (least, most) = self.training.ema_decay, MEMORIES
+        memories = min(most, max(least, (1 - decay) * FULL_MEMORY))
+        return min(decay, (1 + step) / (1 + memories + step))
 
     def is_validation_due(self, step: int) -> bool:
         return step % (self.training.validate_every_n_epochs * self.steps_per_epoch) == 0
@@ -90,12 +117,14 @@ class Plan:
         return {
             "best_bound": self.best_bound,
             "validations_without_progress": self.validations_without_progress,
+            "warm_from": self.warm_from,
+            "warm_rate": self.warm_rate,
             "recipe": {},
         }
 
     def load(self, saved: dict) -> None:
         """Take over the state from a checkpoint, saved."""
-        for key in ("best_bound", "validations_without_progress"):
+        for key in ("best_bound", "validations_without_progress", "warm_from", "warm_rate"):
             setattr(self, key, saved[key])
 
 
@@ -120,7 +149,7 @@ class Recipe(Plan):
         """Of the run, as far as can be known."""
         if self.anneal_from:
             return self.anneal_from + self.anneal_steps
-        return self.training.epochs * self.steps_per_epoch
+        return self.most_steps
 
     @property
     def is_end_known(self) -> bool:
@@ -131,7 +160,7 @@ class Recipe(Plan):
         decay = 1.0
         if self.anneal_from:
             decay = max(0.0, 1 - (step - self.anneal_from) / self.anneal_steps)
-        return self.training.lr * self._warm_up(step) * decay
+        return self._warmed(step, self.training.lr * decay)
 
     def is_look_due(self, step: int, seconds: float) -> bool:
         return step >= self.next_look or (not self.anneal_from and self._is_time_to_anneal(seconds))
@@ -171,7 +200,7 @@ class Recipe(Plan):
         turns = not self.anneal_from and self._is_enough(step, is_worse, seconds)
         if turns:
             self.anneal_from = step
-            most = max(1, self.training.epochs * self.steps_per_epoch - step)
+            most = max(1, self.most_steps - step)
             wanted = max(LEAST_ANNEALING, math.ceil(ANNEAL_SHARE * self.best_step))
             self.anneal_steps = min(most, wanted)
         if self.anneal_from:
@@ -194,7 +223,7 @@ class Recipe(Plan):
         )
 
     def _last_constant_step(self) -> int:
-        return max(1, int(self.training.epochs * self.steps_per_epoch / (1 + ANNEAL_SHARE)))
+        return max(1, int(self.most_steps / (1 + ANNEAL_SHARE)))
 
     def _is_time_to_anneal(self, seconds: float) -> bool:
         minutes = self.training.max_minutes

@@ -30,6 +30,7 @@ FREE = {
     "save_every_minutes",
     "keep_checkpoints",
 }
+RISE = 1.1  # times the learning rate: more is told
 
 
 def is_finished(results_dir: Path) -> bool:
@@ -96,9 +97,27 @@ def resume(
     if problem:
         raise UserError(f"{path}: not a sound checkpoint: {problem}")
     trainer.resume(path, saved)
+    folder.notes += _warm_again(trainer, kept, saved)
     if not is_finished(results_dir):  # it was killed while it wrote the last files
         trainer.results.status = "running"
     return trainer
+
+
+def _warm_again(trainer: Trainer, kept: Config, saved: dict) -> list[str]:
+    """More epochs stretch a falling rate: let it rise from where it is, and say so if it is much."""
+    plan, training, step = trainer.loop.plan, trainer.training, trainer.step
+    before = type(plan)(kept.training, plan.steps_per_epoch)
+    before.load(saved)
+    rate = before.learning_rate(step)
+    plan.warm_again(step, rate)
+    goal = plan.learning_rate(step + training.warmup_steps)
+    if plan.warm_from != step or goal <= RISE * rate:
+        return []
+    return [
+        f"training.epochs: {training.epochs:,}, not {kept.training.epochs:,} any more: the learning rate"
+        f" rises again from {rate:.2g} to {goal:.2g} over {training.warmup_steps:,} steps"
+        " (training.warmup_steps), and then falls until the new end"
+    ]
 
 
 def _edits(folder: RunFolder, kept: Config, saved: dict, overrides: list[str]) -> list[str]:

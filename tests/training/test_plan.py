@@ -120,3 +120,39 @@ def test_a_plan_never_looks_back():
     assert plan.total_steps == 50
     assert [step for step in range(50) if plan.is_validation_due(step)] == [0, 10, 20, 30, 40]
     assert plan.state()["recipe"] == {}
+
+
+@pytest.mark.parametrize(
+    ("decay", "step", "memory"),
+    [
+        (0.9999, 20_000, 10_000),  # half of the steps so far
+        (0.9999, 2_000, 1_000),
+        (0.9995, 9_000, 2_000),  # all that was asked for
+        (0.9995, 20_000, 2_000),
+        (0.9995, 900, 200),
+        (0.999, 9_000, 1_000),
+        (0.999, 900, 100),  # a ninth
+        (0.99, 900, 100),
+    ],
+)
+def test_what_the_averaged_weights_remember(decay, step, memory):
+    for plan in (Plan(TrainingConfig(ema_decay=decay), 1), recipe(ema_decay=decay)):
+        assert 1 / (1 - plan.averaging_decay(step)) == pytest.approx(memory, rel=0.02)
+        assert plan.averaging_decay(10**6) == decay
+        assert plan.averaging_decay(0) < 0.5
+
+
+def test_no_averaging():
+    assert Plan(TrainingConfig(ema_decay=0.0), 1).averaging_decay(5) == 0
+
+
+def test_more_epochs_never_make_a_recipes_rate_jump():
+    """Before its rate falls it is constant, and how far it falls does not depend on the epochs."""
+    for step in (50, 5000, 9000):
+        one, more = recipe(10_000), recipe(40_000)
+        follow(one, lambda s: -s)
+        more.load(one.state() | ({} if step > one.anneal_from else recipe().state()))
+        kept = one if step > one.anneal_from else recipe(10_000)
+        assert more.learning_rate(step) == kept.learning_rate(step)
+        more.warm_again(step, kept.learning_rate(step))
+        assert more.warm_from == 0

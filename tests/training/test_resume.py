@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 import signal
 import subprocess
 import sys
@@ -261,6 +262,58 @@ def test_more_epochs(run_dir):
     assert not resumed.is_finished
     resumed.train()
     assert_identical(last_state(resumed), last_state(whole))
+
+
+def rates(trainer: Trainer, monkeypatch) -> list[float]:
+    """Train, and return the learning rates of all steps."""
+    found = []
+
+    def watched(loop: Loop) -> None:
+        train_step(loop)
+        found.append(loop.optimizer.lr)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Loop, "train_step", watched)
+        trainer.train()
+    return found
+
+
+def test_more_epochs_of_a_falling_rate_warm_up_again_and_say_so(run_dir, monkeypatch):
+    how = "training.lr=0.01", "training.warmup_steps=4", "training.lr_schedule=cosine"
+    first = rates(start(run_dir, *how, "training.epochs=3"), monkeypatch)
+    resumed = go_on(run_dir, "training.epochs=6")
+    [note] = [note for note in resumed.folder.notes if "rises again" in note]
+    assert note.startswith(
+        "training.epochs: 6, not 3 any more: the learning rate rises again from 0"
+    )
+    assert "over 4 steps" in note
+    rest = rates(resumed, monkeypatch)
+    n = len(first)
+    assert len(rest) == n
+    cosine = [0.01 * (1 + math.cos(math.pi * step / (2 * n))) / 2 for step in range(n, 2 * n)]
+    share = [min(1, (k + 1) / 4) for k in range(n)]
+    assert rest == pytest.approx([a * b for a, b in zip(share, cosine, strict=True)])
+    # nothing is said, and nothing changes, where the epochs are the same
+    again = go_on(run_dir)
+    assert not [note for note in again.folder.notes if "rises again" in note]
+    assert again.loop.plan == resumed.loop.plan
+
+
+def test_a_stop_while_it_warms_up_again_changes_nothing(run_dir, tmp_path, monkeypatch):
+    how = "training.warmup_steps=4", "training.lr_schedule=cosine", "training.epochs=2"
+    start(run_dir, *how).train()
+    twin = Path(shutil.copytree(run_dir, tmp_path / "twin"))
+    undisturbed = go_on(run_dir, "training.epochs=6")
+    at = undisturbed.step
+    undisturbed.train()
+    stop_at(monkeypatch, at + 1)
+    with pytest.raises(Interrupted):
+        go_on(twin, "training.epochs=6").train()
+    monkeypatch.setattr(Loop, "train_step", train_step)
+    rest = go_on(twin)
+    assert (rest.loop.plan.warm_from, rest.step) == (at, at + 2)
+    rest.train()
+    assert_identical(last_state(rest), last_state(undisturbed))
 
 
 def test_killed_between_the_last_checkpoint_and_results_json(whole, run_dir, monkeypatch):
