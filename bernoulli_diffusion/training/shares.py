@@ -15,7 +15,7 @@ ELEMENTS = 1 << 21  # bits in the draws on which models are compared, at most
 MOST_DRAWS = 1 << 15
 LEAST_SHARE = 0.02  # a member with less is left out: it would cost more than it gives
 FIT_STEPS, FIT_RATE = 80, 0.15
-FIT, CHECK = range(2)  # streams of random numbers derived from one seed
+FIT, CHECK, BLUR = range(3)  # streams of random numbers derived from one seed
 
 
 class Draws:
@@ -34,7 +34,10 @@ class Draws:
         row = torch.cat([torch.randperm(n, generator=generator) for _ in range(rounds)])[:total]
         row = row[torch.randperm(total, generator=generator)]
         u = torch.rand(total, generator=generator, dtype=torch.float64)
-        self.x_0 = strings.tensor(row.numpy(), device)  # (N, L)
+        blur = derive_seed(seed, BLUR) + torch.arange(
+            total
+        )  # a line that is drawn again has another
+        self.x_0 = strings.tensor(row.numpy(), device, blur[:, None])  # (N, L)
         self.u_t = ((torch.arange(total) + u) / total).float().to(device)  # (N,)
         self.u_x = torch.rand(self.x_0.shape, generator=generator).to(device)  # (N, L)
 

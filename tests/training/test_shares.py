@@ -1,8 +1,10 @@
 """Shares of an ensemble: they lower the bound where that can be, and never do harm."""
 
 import exact
+import numpy as np
 import pytest
 import torch
+from oracles import NumbersOracle
 
 from bernoulli_diffusion.bits.data import BitStrings
 from bernoulli_diffusion.bits.process import BernoulliDiffusionProcess
@@ -41,6 +43,17 @@ def test_draws_estimate_the_exact_bound():
     bits, error = mean_and_error(draws.bits(draws.logits(one)))
     assert error < 0.1
     assert abs(bits - expected) < Z_LIMIT * error
+
+
+def test_whole_numbers_that_are_drawn_again_have_another_blur():
+    """Ten lines, a hundred draws: what is added to a line is new each time, within its cell."""
+    oracle = NumbersOracle()
+    data, _ = oracle.file(10, False, np.random.default_rng(0))
+    draws = Draws(oracle.process, data, seed=1, num_draws=100)
+    values = draws.x_0.double() * oracle.deviation + oracle.centre + 0.5
+    blur = values - values.floor()
+    assert len(blur[:, 0].unique()) == 100
+    assert 0.4 < blur.mean() < 0.6
 
 
 def test_the_bound_of_an_ensemble_is_that_of_the_mean_log_odds():
