@@ -6,6 +6,7 @@ The strings come from a law of which the best possible bound is known (oracles.p
 may be claimed and what would be false.
 """
 
+import contextlib
 import sys
 import tempfile
 from pathlib import Path
@@ -22,6 +23,8 @@ from oracles import BitsOracle  # noqa: E402
 
 from bernoulli_diffusion.bits.data import to_text  # noqa: E402
 from bernoulli_diffusion.results.verdict import curve, findings  # noqa: E402
+from bernoulli_diffusion.system.interrupt import Interrupted  # noqa: E402
+from bernoulli_diffusion.training.resume import resume  # noqa: E402
 from bernoulli_diffusion.training.run_folder import read_run_folder  # noqa: E402
 from bernoulli_diffusion.training.trainer import Trainer  # noqa: E402
 
@@ -47,6 +50,8 @@ class Case(NamedTuple):
     overrides: tuple[str, ...] = ()
     wrong_val: bool = False
     numbers: bool = False
+    stopped_at: int = 0  # step, and resumed from there
+    first_epochs: float = 1.0  # share of the epochs with which the run finished first
 
 
 CANNOT = "Cannot tell", "Too early"
@@ -70,6 +75,42 @@ CASES = [
         300,
         ("Still", "Undertrained", *CANNOT),
         ("training.lr=3e-5",),
+    ),
+    Case(
+        "stopped and resumed",
+        (4000, 1000),
+        2500,
+        ("Converged", "Still", "Overfitting", *CANNOT),
+        stopped_at=1100,
+    ),
+    Case(
+        "stopped, resumed, cut short",
+        (2000, 500),
+        128,
+        ("Still", "Undertrained", *CANNOT),
+        stopped_at=70,
+    ),
+    Case(
+        "finished, more epochs",
+        (4000, 1000),
+        2500,
+        ("Converged", "Still", "Overfitting", *CANNOT),
+        first_epochs=0.3,
+    ),
+    Case(
+        "finished, few more epochs",
+        (2000, 500),
+        260,
+        ("Still", "Undertrained", *CANNOT),
+        first_epochs=0.5,
+    ),
+    Case(
+        "numbers, finished, more",
+        (2000, 500),
+        1500,
+        ("Converged", "Still", *CANNOT),
+        numbers=True,
+        first_epochs=0.4,
     ),
     Case("numbers, cut short", (2000, 500), 40, ("Still", "Getting", *CANNOT), numbers=True),
     Case("numbers, trained long", (2000, 500), 1500, ("Converged", "Still", *CANNOT), numbers=True),
@@ -99,18 +140,45 @@ def write(case: Case, run_dir: Path, seed: int) -> None:
 ORACLE = BitsOracle(noise=0.0)
 
 
+def train(trainer: Trainer, stop_at: int = 0) -> None:
+    """Without pictures; stop_at: the step after which a signal ends it, if any."""
+    for name in ("draw_progress", "draw_reverse_process", "write_report"):
+        setattr(trainer.files, name, lambda *_: None)
+    step = trainer.loop.train_step
+
+    def stopping() -> None:
+        if stop_at and trainer.step == stop_at:
+            raise Interrupted(15)
+        step()
+
+    trainer.loop.train_step = stopping
+    with contextlib.suppress(Interrupted):
+        trainer.train()
+    assert trainer.results.status == ("stopped by SIGTERM" if stop_at else "finished")
+
+
 def judge(case: Case, seed: int, folder: Path) -> tuple[list[str], float, bool]:
     """The claims, how far the bound is from the best possible one (a share), and whether all hold."""
     run_dir = folder / f"{case.truth} {seed} {case.steps}".replace(" ", "_").replace(",", "")
     write(case, run_dir, seed)
     epochs = max(1, case.steps // -(-case.lines[0] // 64))
-    overrides = [f"training.epochs={epochs}", f"training.seed={seed}", *case.overrides]
+    first = max(1, round(case.first_epochs * epochs))
+    overrides = [f"training.epochs={first}", f"training.seed={seed}", *case.overrides]
     overrides.append(f"training.validate_every_n_epochs={max(1, epochs // 12)}")
     trainer = Trainer(read_run_folder(run_dir, overrides), torch.device("cpu"), quiet=True)
-    for name in ("draw_progress", "draw_reverse_process", "write_report"):
-        setattr(trainer.files, name, lambda *_: None)
     try:
-        trainer.train()
+        train(trainer, case.stopped_at)
+        if case.stopped_at or first < epochs:
+            trainer = resume(
+                run_dir,
+                trainer.results_dir,
+                [f"training.epochs={epochs}"],
+                torch.device("cpu"),
+                quiet=True,
+                trust_code=False,
+                command="",
+            )
+            train(trainer)
     except Exception as error:  # a run that fails says so
         return [f"The run failed: {error}"[:60]], np.nan, "diverges" in case.truth
     results = trainer.results
