@@ -9,9 +9,9 @@ from .system import requirements  # noqa: F401  says in one line what is missing
 
 # isort: split
 import json
-import shlex
 import shutil
 import sys
+from functools import partial
 from pathlib import Path
 
 from .results.comparison import curves_picture, page, text
@@ -19,7 +19,6 @@ from .results.runs import SORT_KEYS, find_results, group, read_run
 from .results.side_by_side import difference
 from .system.command_line import (
     ArgumentParser,
-    called_as,
     count,
     html_file,
     output_file,
@@ -27,6 +26,7 @@ from .system.command_line import (
     positive_number,
     run,
     tell,
+    trusting,
 )
 from .system.errors import UserError
 from .system.files import write_atomically
@@ -157,13 +157,7 @@ def _compare_on(arguments, wide: int) -> None:
     for reason in left_out:
         tell(f"left out: {reason}")
     device = choose_device(arguments.device or "auto")
-    models = on_file.open_models(
-        paths,
-        file,
-        trust_code=bool(arguments.trust_code),
-        command=shlex.join([*called_as(), *sys.argv[1:], "--trust-code"]),
-        device=device,
-    )
+    models = on_file.open_models(paths, file, device=device, **trusting(arguments))
     lines = len(models[0].samples)
     with tqdm(total=lines, desc="bounds", unit=" lines", disable=None, leave=False) as bar:
         found = on_file.compare(models, arguments.precision or PRECISION, seed, device, bar.update)
@@ -173,10 +167,7 @@ def _compare_on(arguments, wide: int) -> None:
         write_atomically(arguments.json, numbers.encode())
 
 
-def command() -> int:
-    """The command line: bernoulli-compare, python -m ... Returns the exit code."""
-    return run(main)
-
+command = partial(run, main)  # bernoulli-compare, python -m ...; returns the exit code
 
 if __name__ == "__main__":
     sys.exit(command())

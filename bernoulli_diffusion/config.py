@@ -13,7 +13,8 @@ from pathlib import Path
 import yaml
 
 from .schedule import SCHEDULES
-from .system.errors import UserError, cannot_open, printable
+from .system.errors import UserError, printable
+from .system.files import read_text
 from .system.strict_yaml import MAX_DEPTH, Dumper, Reader, shorten, suggestion
 
 MAX_CONFIG_BYTES = 100_000
@@ -290,22 +291,13 @@ def parse_config(text: str, source: str) -> Config:
 
 def load_config(path: Path) -> Config:
     """The configuration in a file; all defaults if there is no such file."""
-    name = printable(path)
-    try:
-        with open(path, "rb") as stream:
-            data = stream.read(MAX_CONFIG_BYTES + 1)
-    except FileNotFoundError:
+    if not path.exists():
         return Config()
-    except OSError as error:
-        raise cannot_open(name, error) from None
-    if len(data) > MAX_CONFIG_BYTES:
-        raise UserError(f"{name}: larger than {MAX_CONFIG_BYTES:,} bytes; is this a config?")
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data[: error.start].count(b"\n") + 1
-        raise UserError(f"{name}:{line}: not UTF-8 text; save the file as UTF-8") from None
-    return parse_config(text, str(path))
+    if path.is_file() and path.stat().st_size > MAX_CONFIG_BYTES:
+        raise UserError(
+            f"{printable(path)}: larger than {MAX_CONFIG_BYTES:,} bytes; is this a config?"
+        )
+    return parse_config(read_text(path, MAX_CONFIG_BYTES), str(path))
 
 
 def keys_in(path: Path) -> set[str]:

@@ -5,6 +5,7 @@ from .system import requirements  # noqa: F401  says in one line what is missing
 # isort: split
 import json
 import sys
+from functools import partial
 from pathlib import Path
 
 from .system.command_line import (
@@ -13,7 +14,7 @@ from .system.command_line import (
     put_out,
     run,
     tell,
-    this_call,
+    trusting,
 )
 from .system.interrupt import ending_at_once
 
@@ -73,13 +74,7 @@ def main() -> None:
     if arguments.weights_by:
         device = choose_device(arguments.device)
         diffusions = [
-            checkpoints.restore(
-                member,
-                path,
-                trust_code=arguments.trust_code,
-                command=this_call("--trust-code"),
-                device=device,
-            )
+            checkpoints.restore(member, path, device=device, **trusting(arguments))
             for path, member, _ in members
         ]
         config = checkpoints.config_of(first, first_path)
@@ -101,10 +96,7 @@ def main() -> None:
     put_out(json.dumps({"checkpoint": str(arguments.output), "members": named} | report, indent=2))
 
 
-def command() -> int:
-    """The command line: bernoulli-ensemble, python -m ... Returns the exit code."""
-    return run(main)
-
+command = partial(run, main)  # bernoulli-ensemble, python -m ...; returns the exit code
 
 if __name__ == "__main__":
     sys.exit(command())

@@ -5,6 +5,7 @@ from .system import requirements  # noqa: F401  says in one line what is missing
 # isort: split
 import json
 import sys
+from functools import partial
 from pathlib import Path
 
 from .system.command_line import (
@@ -15,7 +16,7 @@ from .system.command_line import (
     positive_number,
     put_out,
     run,
-    this_call,
+    trusting,
     tsv_file,
 )
 from .system.interrupt import ending_at_once
@@ -115,14 +116,8 @@ def main() -> None:
     config = checkpoints.config_of(checkpoint, arguments.checkpoint)
     kind = kind_of(config)
     refuse_options_of_others(kind, given_options(arguments))
-    diffusion = checkpoints.restore(
-        checkpoint,
-        arguments.checkpoint,
-        weights=arguments.weights,
-        trust_code=arguments.trust_code,
-        command=this_call("--trust-code"),
-        device=device,
-    )
+    how = {"weights": arguments.weights, "device": device} | trusting(arguments)
+    diffusion = checkpoints.restore(checkpoint, arguments.checkpoint, **how)
     encoding = answering.encoding_of(checkpoint, arguments.checkpoint)
     strings = read_samples(arguments.file, diffusion, config, L, encoding)
     if arguments.exact and L > MAX_EXACT_LENGTH:
@@ -161,10 +156,7 @@ def main() -> None:
     put_out(json.dumps(report, indent=2))
 
 
-def command() -> int:
-    """The command line: bernoulli-evaluate, python -m ... Returns the exit code."""
-    return run(main)
-
+command = partial(run, main)  # bernoulli-evaluate, python -m ...; returns the exit code
 
 if __name__ == "__main__":
     sys.exit(command())

@@ -8,6 +8,7 @@ import math
 import re
 import sys
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
 from .system.command_line import (
@@ -21,7 +22,7 @@ from .system.command_line import (
     require_standard_output,
     run,
     tell,
-    this_call,
+    trusting,
 )
 from .system.interrupt import ending_at_once
 
@@ -254,14 +255,8 @@ def _generate(arguments, group) -> None:
             patterns = kind.parse_pattern(text, values_in_file, "--given")[None]
         elif file := arguments.given_file or arguments.denoise:
             patterns = kind.read_patterns(file, values_in_file)
-    diffusion = checkpoints.restore(
-        checkpoint,
-        path,
-        weights=arguments.weights,
-        trust_code=arguments.trust_code,
-        command=this_call("--trust-code"),
-        device=device,
-    )
+    how = {"weights": arguments.weights, "device": device} | trusting(arguments)
+    diffusion = checkpoints.restore(checkpoint, path, **how)
     if path != arguments.checkpoint and group.is_first:
         tell(f"checkpoint {path}")
     check_sampler(kind, diffusion, arguments.sampler, arguments.steps)
@@ -323,10 +318,7 @@ def check_sampler(kind, diffusion, name: str | None, steps: int | None) -> None:
     raise UserError(f"--sampler {printable(name)}: {problem}; {cure}")
 
 
-def command() -> int:
-    """The command line: bernoulli-generate, python generate.py. Returns the exit code."""
-    return run(main)
-
+command = partial(run, main)  # bernoulli-generate, python generate.py; returns the exit code
 
 if __name__ == "__main__":
     sys.exit(command())

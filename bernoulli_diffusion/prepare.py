@@ -5,6 +5,7 @@ from .system import requirements  # noqa: F401  says in one line what is missing
 # isort: split
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
 
 from .system.command_line import ArgumentParser, run, this_call
@@ -114,10 +115,7 @@ def parse_types(texts: list[str]) -> dict[str, str]:
     return found
 
 
-def command() -> int:
-    """The command line: bernoulli-prepare, python -m bernoulli_diffusion.prepare."""
-    return run(main)
-
+command = partial(run, main)  # bernoulli-prepare, python -m ...; returns the exit code
 
 if __name__ == "__main__":
     sys.exit(command())

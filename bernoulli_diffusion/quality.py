@@ -5,6 +5,7 @@ from .system import requirements  # noqa: F401  says in one line what is missing
 # isort: split
 import json
 import sys
+from functools import partial
 from pathlib import Path
 
 from .system.command_line import ArgumentParser, positive, run, tell
@@ -54,10 +55,7 @@ def main() -> None:
     print(json.dumps(found.numbers, indent=2))
 
 
-def command() -> int:
-    """The command line: bernoulli-quality, python -m bernoulli_diffusion.quality."""
-    return run(main)
-
+command = partial(run, main)  # bernoulli-quality, python -m ...; returns the exit code
 
 if __name__ == "__main__":
     sys.exit(command())

@@ -4,6 +4,7 @@ from .system import requirements  # noqa: F401  says in one line what is missing
 
 # isort: split
 import sys
+from functools import partial
 from pathlib import Path
 
 from .system.command_line import ArgumentParser, run
@@ -33,10 +34,7 @@ def main() -> None:
         print(folder / page.FILE_NAME)
 
 
-def command() -> int:
-    """The command line: python -m bernoulli_diffusion.report_page. Returns the exit code."""
-    return run(main)
-
+command = partial(run, main)  # python -m ...; returns the exit code
 
 if __name__ == "__main__":
     sys.exit(command())

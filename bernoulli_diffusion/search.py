@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from .system.command_line import (
@@ -420,10 +421,7 @@ def _last_line(output: bytes) -> str:
     return (output.decode("utf-8", "replace").strip().splitlines() or [""])[-1]
 
 
-def command() -> int:
-    """The command line: bernoulli-search, python -m ... Returns the exit code."""
-    return run(main)
-
+command = partial(run, main)  # bernoulli-search, python -m ...; returns the exit code
 
 if __name__ == "__main__":
     sys.exit(command())

@@ -7,9 +7,10 @@ import os
 import shlex
 import sys
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 
-from .system.command_line import ArgumentParser, called_as, put_out, run, tell, this_call
+from .system.command_line import ArgumentParser, called_as, put_out, run, tell, trusting
 from .system.interrupt import Interrupted, ending_at_once
 
 # Options for the settings that are changed most, and for all others what to type instead.
@@ -164,15 +165,8 @@ def _train(arguments, group) -> None:
             put_out(text)
 
     run_dir, device = Path(arguments.run_dir), choose_device(arguments.device)
-    how = {
-        "quiet": arguments.quiet,
-        "processes": group,
-        "tensorboard": arguments.tensorboard,
-    }
-    trust = {
-        "trust_code": arguments.trust_code,
-        "command": this_call("--trust-code"),
-    }
+    how = {"quiet": arguments.quiet, "processes": group, "tensorboard": arguments.tensorboard}
+    trust = trusting(arguments)
     again = [*called_as(), arguments.run_dir, "--resume"]
     again += [] if arguments.results is None else ["--results", str(arguments.results)]
     if arguments.resume is None:
@@ -186,15 +180,9 @@ def _train(arguments, group) -> None:
         else:
             trainer = Trainer(folder, device, **how)
     else:
-        trainer = resume(
-            run_dir,
-            Path(arguments.resume) if arguments.resume else None,
-            arguments.overrides,
-            device,
-            parent=arguments.results,
-            **trust,
-            **how,
-        )
+        where = Path(arguments.resume) if arguments.resume else None
+        how |= {"parent": arguments.results}
+        trainer = resume(run_dir, where, arguments.overrides, device, **trust, **how)
         if arguments.resume:
             again.insert(again.index("--resume") + 1, arguments.resume)
         if trainer.is_finished:
@@ -240,10 +228,7 @@ def _compare_with_table(trainer, inform) -> None:
         trainer.progress.warn(f"report.html says nothing of the table: {error}")
 
 
-def command() -> int:
-    """The command line: bernoulli-train, python train.py. Returns the exit code."""
-    return run(main)
-
+command = partial(run, main)  # bernoulli-train, python train.py; returns the exit code
 
 if __name__ == "__main__":
     sys.exit(command())

@@ -5,6 +5,7 @@ import inspect
 import math
 import shlex
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import get_args, get_origin
 
@@ -138,6 +139,4 @@ def main() -> None:
     print(printable(folder))
 
 
-def command() -> int:
-    """The command line: bernoulli-datasets, python -m ... Returns the exit code."""
-    return run(main)
+command = partial(run, main)  # bernoulli-datasets, python -m ...; returns the exit code

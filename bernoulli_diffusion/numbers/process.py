@@ -139,11 +139,9 @@ class GaussianDiffusionProcess:
 
     def _as_in_file(self, values: np.ndarray) -> np.ndarray:
         """Within the bounds, and with the columns that were kept aside."""
-        values = self._within_bounds(values)
+        if self.bounds != (None, None):
+            values = np.clip(values, *self.bounds)
         return self.aside.put_back(values) if self.aside else values
-
-    def _within_bounds(self, values: np.ndarray) -> np.ndarray:
-        return values if self.bounds == (None, None) else np.clip(values, *self.bounds)
 
     def mean_as_written(self, mean: Tensor) -> np.ndarray:
         """Means of x_0 in the data's units, without what blurring adds."""

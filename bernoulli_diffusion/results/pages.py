@@ -94,13 +94,6 @@ def uri(data: bytes, kind: str) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
 
 
-def figure_uri(figure) -> str:
-    """A figure of matplotlib's."""
-    png = io.BytesIO()
-    figure.savefig(png, format="png")
-    return uri(png.getvalue(), "png")
-
-
 def picture_file(path: Path, alt: str) -> PictureFile:
     """A PNG or GIF file."""
     try:

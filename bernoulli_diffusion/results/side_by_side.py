@@ -14,7 +14,7 @@ def side_by_side(a: str, b: str, width: int, context: int = 3) -> list[str]:
 
     Of lines that are the same, only `context` around a change are shown.
     """
-    left, right = (printable_lines(text) for text in (a, b))
+    left, right = ([printable(line.expandtabs(4)) for line in text.splitlines()] for text in (a, b))
     half = max(20, (width - 3) // 2)
     matcher = difflib.SequenceMatcher(None, left, right, autojunk=False)
     lines, at = [], (0, 0)
@@ -33,25 +33,16 @@ def side_by_side(a: str, b: str, width: int, context: int = 3) -> list[str]:
     return [*lines, f"... {rest} equal lines"] if rest else lines
 
 
-def printable_lines(text: str) -> list[str]:
-    return [printable(line.expandtabs(4)) for line in text.splitlines()]
-
-
 def _cut(line: str, width: int) -> str:
     return line if len(line) <= width else line[: width - 1] + "…"
 
 
 def difference(first: Path, second: Path, width: int) -> str:
-    """config.yaml and reverse_model.py of two results folders, side by side."""
-    a, b = (_one_results(path) for path in (first, second))
+    """config.yaml and reverse_model.py of two results folders (of run folders, the latest)."""
+    a, b = (find_results(path)[-1] for path in (first, second))
     half = max(20, (width - 3) // 2)
     lines = [f"{_cut(printable(a), half):{half}}   {_cut(printable(b), half)}".rstrip()]
     for name in ("config.yaml", "reverse_model.py"):
         texts = read_text(a / name), read_text(b / name)
         lines += ["", f"--- {name}", *side_by_side(*texts, width)]
     return "\n".join(lines)
-
-
-def _one_results(path: Path) -> Path:
-    """A results folder, or the latest one of a run folder."""
-    return find_results(path)[-1]

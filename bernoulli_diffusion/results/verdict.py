@@ -176,9 +176,7 @@ def findings(results: Results) -> list[Finding]:
     if seen and has_diverged(results):
         return [*found, *_diverged(results)]
     if seen < ENOUGH:
-        evidence = (
-            f"{_plural(seen, 'validation')} of trained weights so far; a trend needs {ENOUGH}."
-        )
+        evidence = f"{seen} validation{'s' * (seen != 1)} of trained weights so far; a trend needs {ENOUGH}."
         return found or [Finding("Too early to say.", evidence, "neutral")]
     if results.val_is_unlike:
         found += _unlike(results)
@@ -341,7 +339,3 @@ def _amount(by: Difference) -> str:
 
 def _bits(point: Point) -> str:
     return f"{text(point.bits, point.error)} bits"
-
-
-def _plural(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

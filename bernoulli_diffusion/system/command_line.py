@@ -88,6 +88,11 @@ def this_call(*more: str) -> str:
     return shlex.join([*called_as(), *sys.argv[1:], *more])
 
 
+def trusting(arguments: argparse.Namespace) -> dict:
+    """Whether --trust-code was given, and what to type for it: as checkpoint.restore asks."""
+    return {"trust_code": bool(arguments.trust_code), "command": this_call("--trust-code")}
+
+
 def count(text: str, least: int = 0) -> int:
     """A whole number >= least."""
     try:

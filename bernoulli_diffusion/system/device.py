@@ -11,11 +11,6 @@ import torch
 from .errors import UserError
 
 
-def local_rank() -> int:
-    """The number of this process among those of its machine: which GPU is its own."""
-    return int(os.environ.get("LOCAL_RANK", 0))
-
-
 def choose_device(name: str) -> torch.device:
     """The device called cpu, cuda or mps; auto is the first there is of cuda, mps and cpu.
 
@@ -33,7 +28,8 @@ def choose_device(name: str) -> torch.device:
         raise UserError(f"--device {name}: torch finds no such device here; try --device auto")
     if name != "cuda":
         return torch.device(name)
-    device, there_are = torch.device("cuda", local_rank()), torch.cuda.device_count()
+    number, there_are = int(os.environ.get("LOCAL_RANK", 0)), torch.cuda.device_count()
+    device = torch.device("cuda", number)
     wanted = max(device.index + 1, int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
     if wanted > there_are:
         raise UserError(

@@ -6,7 +6,7 @@ import secrets
 import tempfile
 from pathlib import Path
 
-from .errors import RunError
+from .errors import RunError, UserError, cannot_open, printable
 
 try:
     import fcntl
@@ -51,6 +51,22 @@ def write_atomically(path: str | os.PathLike, data: bytes) -> None:
     """Write data to path such that path is the old file or the new one; see open_atomically."""
     with open_atomically(path) as file:
         file.write(data)
+
+
+def read_text(path: Path, most: int = -1) -> str:
+    """What a person wrote into a file, of which `most` bytes are read, or all.
+
+    Raises UserError if it cannot be read or is not UTF-8.
+    """
+    try:
+        with open(path, "rb") as stream:
+            data = stream.read(most)
+        return data.decode("utf-8-sig")
+    except OSError as error:
+        raise cannot_open(path, error) from None
+    except UnicodeDecodeError as error:
+        place = f"{printable(path)}:{data.count(10, 0, error.start) + 1}"
+        raise UserError(f"{place}: not UTF-8 text; save the file as UTF-8") from None
 
 
 def require_writable(folder: Path, cure: str) -> None:

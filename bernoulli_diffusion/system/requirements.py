@@ -45,18 +45,13 @@ def missing() -> list[str]:
     for name, (module, wanted) in PACKAGES.items():
         version = versions.get(name)
         if version is None:
-            if not _can_be_found(module):
+            from importlib.util import find_spec
+
+            if find_spec(module) is None:  # it may be installed in an unusual way
                 found.append(f"{name}{wanted} (here: none)")
         elif _numbers(version) < _numbers(re.search(r">=([0-9.]+)", wanted)[1]):
             found.append(f"{name}{wanted} (here: {version})")
     return found
-
-
-def _can_be_found(module: str) -> bool:
-    """Whether there is such a module, installed in an unusual way."""
-    from importlib.util import find_spec
-
-    return find_spec(module) is not None
 
 
 def check() -> None:

@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 import yaml
 
-from ..system.errors import UserError, cannot_open, printable
+from ..system.errors import UserError, printable
+from ..system.files import read_text
 from .columns import GAPS, SYNONYMS, TYPES, Column
 from .encoding import Encoding
 
@@ -91,13 +92,7 @@ def read(path: Path) -> dict[str, Wish]:
     """What columns.yaml says. Raises UserError with file, line and cure."""
     name = printable(path)
     try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise cannot_open(name, error) from None
-    except UnicodeDecodeError:
-        raise UserError(f"{name}: not UTF-8 text") from None
-    try:
-        node = yaml.compose(text, yaml.BaseLoader)  # every scalar is text
+        node = yaml.compose(read_text(path), yaml.BaseLoader)  # every scalar is text
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""

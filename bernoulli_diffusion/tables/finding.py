@@ -143,7 +143,7 @@ def _guess(values: Values, numbers, is_whole: bool, dates, present: int, is_firs
     if category and '"ordered": true' in values.dtype:
         return "ordered", f"an ordered category of {k} levels"
     if k == 2:
-        return "yes/no", f"two values, {_listed(_sorted_levels(values, numbers))}"
+        return "yes/no", f"two values, {' and '.join(map(repr, _sorted_levels(values, numbers)))}"
     if category and k <= CATEGORIES:
         return "category", f"a category of {k} levels"
     if numbers is not None and not category:
@@ -172,10 +172,6 @@ def _guess(values: Values, numbers, is_whole: bool, dates, present: int, is_firs
 
 def _cure(what: str) -> str:
     return f"{what}; it could tell who stands in the table"
-
-
-def _listed(texts: list[str]) -> str:
-    return " and ".join(repr(t) for t in texts)
 
 
 def _sorted_levels(values: Values, numbers) -> list[str]:

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..diffusion import Diffusion
 from .encoding import Encoding
 
 
@@ -25,7 +24,6 @@ class Groups:
         K = max(c.num_codes for c in encoding.coded)
         zero, one = L, L + 1  # places behind the bits, where a 0 and a 1 stand
         plus, minus, gap = (np.full((G, K), zero) for _ in range(3))
-        patterns, group_of_bit = np.zeros((L, K), np.uint8), np.zeros(L, np.int64)
         for g, (column, place) in enumerate(zip(encoding.coded, encoding.slices, strict=True)):
             k, first = len(column.texts), place.start
             if column.is_one_hot:
@@ -37,16 +35,10 @@ class Groups:
                     gap[g, 0] = place.stop - 1
             if column.has_missing_code:
                 plus[g, k] = place.stop - 1
-            patterns[place, : column.num_codes] = column.patterns().T
-            group_of_bit[place] = g
         self.plus, self.minus, self.gap = (
             torch.from_numpy(i).to(device) for i in (plus, minus, gap)
         )
-        self.patterns = torch.from_numpy(patterns).to(device).float()
-        self.group_of_bit = torch.from_numpy(group_of_bit).to(device)
-        self.bit = torch.arange(L, device=device)
-        exists = plus != zero
-        self.exists = torch.from_numpy(exists).to(device)  # (G, K) bool
+        self.exists = torch.from_numpy(plus != zero).to(device)  # (G, K) bool
 
     def probabilities(self, p: Tensor) -> Tensor:
         """P(code) of each column from those of its bits. p: (B, L). Returns (B, G, K), each sums to 1."""
@@ -62,12 +54,3 @@ class Groups:
         # rounding must not end on a code that cannot be
         possible = (probability > 0) * torch.arange(ends.shape[2], device=u.device)
         return torch.minimum(codes, possible.amax(dim=2))
-
-    def bits(self, codes: Tensor) -> Tensor:
-        """The bits of codes (B, G): (B, L) float."""
-        return self.patterns[self.bit, codes[:, self.group_of_bit]]
-
-    def draw_x_0(self, diffusion: Diffusion, x_t: Tensor, t: Tensor, u: Tensor) -> Tensor:
-        """Codes (B, G) of x_0 given x_t, each column by itself. t: (B,) in 1..T; u: (B, G)."""
-        p = diffusion.process.denoise(x_t, diffusion.reverse_model(x_t, t), t)
-        return self.draw(self.probabilities(p), u)

@@ -59,30 +59,24 @@ class Judge:
         """A recipe's looks, by the first process; all know what it saw. None for another plan."""
         if not self.is_recipe:
             return None
-        files = {"train": self.validator.train, "val": self.validator.val}
+        files, results = {"train": self.validator.train, "val": self.validator.val}, self.results
         looks = {name: new_look(self.loop, data) for name, data in files.items() if data}
 
         @all_threads()
         def look_together() -> torch.Tensor:
             self.processes.share_buffers(self.loop.averaged.reverse_model)
-            bits = self.processes.from_first(looks[self.results.judged_by])
-            if self.results.judged_by == "val" and self._is_val_bad(bits):
+            bits = self.processes.from_first(looks[results.judged_by])
+            least = verdict.floor(results, "val") if results.judged_by == "val" else None
+            if least is not None and bits.double().mean().item() > least:
                 on_train = self.processes.from_first(looks["train"])
-                if self._is_val_unlike(bits, on_train):
-                    self.results.val_is_unlike = True
+                val, train = (record.Bound(*mean_and_error(x)) for x in (bits, on_train))
+                if verdict.is_val_unlike_now(results, self.loop.plan.best_bound, val, train):
+                    results.val_is_unlike = True
                     self.loop.forget_best()
                     return on_train
             return bits
 
         return look_together
-
-    def _is_val_bad(self, on_val: torch.Tensor) -> bool:
-        least = verdict.floor(self.results, "val")
-        return least is not None and on_val.double().mean().item() > least
-
-    def _is_val_unlike(self, on_val: torch.Tensor, on_train: torch.Tensor) -> bool:
-        val, train = (record.Bound(*mean_and_error(bits)) for bits in (on_val, on_train))
-        return verdict.is_val_unlike_now(self.results, self.loop.plan.best_bound, val, train)
 
     # ------------------------------------------------------------------------------- validations
 

@@ -22,7 +22,8 @@ from ..config import Config
 from ..diffusion import Diffusion
 from ..kinds import Samples, kind_of
 from ..noise import derive_seed
-from ..system.errors import UserError, cannot_open, is_out_of_memory, printable
+from ..system.errors import UserError, is_out_of_memory, printable
+from ..system.files import read_text
 
 PACKAGE_FILE = Path(__file__).parents[1] / "reverse_model.py"
 PACKAGED = PACKAGE_FILE.parent / "networks"  # further networks, installed with the package
@@ -74,16 +75,7 @@ def named_source(name: str, default: Path | None = None) -> Source:
 
 
 def _read(path: Path) -> Source:
-    try:
-        data = path.read_bytes()
-        return Source(path, data.decode("utf-8-sig").replace("\r\n", "\n"))
-    except OSError as error:
-        raise cannot_open(printable(path), error) from None
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise UserError(
-            f"{printable(path)}:{line}: not UTF-8 text; save the file as UTF-8"
-        ) from None
+    return Source(path, read_text(path).replace("\r\n", "\n"))
 
 
 def load_class(source: Source) -> type[nn.Module]:

@@ -103,11 +103,15 @@ class Plan:
 
     def reason_to_stop(self, step: int, seconds: float) -> str | None:
         """Why training is over after so many steps and seconds, if it is."""
-        patience, minutes = self.training.patience, self.training.max_minutes
+        patience = self.training.patience
         if step >= self.total_steps:
             return "finished"
         if patience and self.validations_without_progress >= patience:
             return f"finished: no better bound in {patience} validations (training.patience)"
+        return self._time_is_over(seconds)
+
+    def _time_is_over(self, seconds: float) -> str | None:
+        minutes = self.training.max_minutes
         if minutes and seconds >= 60 * minutes:
             return f"finished: {minutes:g} minutes are over (training.max_minutes)"
         return None
@@ -232,10 +236,7 @@ class Recipe(Plan):
     def reason_to_stop(self, step: int, seconds: float) -> str | None:
         if self.anneal_from and step >= self.total_steps:
             return "finished"
-        minutes = self.training.max_minutes
-        if minutes and seconds >= 60 * minutes:
-            return f"finished: {minutes:g} minutes are over (training.max_minutes)"
-        return None
+        return self._time_is_over(seconds)
 
     def state(self) -> dict:
         recipe = {name: getattr(self, name) for name in RECIPE_NUMBERS}
