@@ -40,7 +40,7 @@ PRECISION = 0.001
 def parse_arguments():
     parser = ArgumentParser(
         description="Print a table of all results folders found, runs on the same data together: "
-        "network, bound, samples, time, and what differs in their settings.",
+        "network, bound, samples, time, and what differs in their settings."
     )
     parser.add_argument(
         "paths",

@@ -13,7 +13,7 @@ from pathlib import Path
 import yaml
 
 from .schedule import SCHEDULES
-from .system.errors import UserError, printable
+from .system.errors import UserError
 from .system.files import read_text
 from .system.strict_yaml import MAX_DEPTH, Dumper, Reader, shorten, suggestion
 
@@ -291,12 +291,8 @@ def parse_config(text: str, source: str) -> Config:
 
 def load_config(path: Path) -> Config:
     """The configuration in a file; all defaults if there is no such file."""
-    if not path.exists():
+    if not Path(path).exists():
         return Config()
-    if path.is_file() and path.stat().st_size > MAX_CONFIG_BYTES:
-        raise UserError(
-            f"{printable(path)}: larger than {MAX_CONFIG_BYTES:,} bytes; is this a config?"
-        )
     return parse_config(read_text(path, MAX_CONFIG_BYTES), str(path))
 
 

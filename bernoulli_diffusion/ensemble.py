@@ -8,14 +8,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from .system.command_line import (
-    ArgumentParser,
-    checkpoint_file,
-    put_out,
-    run,
-    tell,
-    trusting,
-)
+from .system.command_line import ArgumentParser, checkpoint_file, put_out, run, tell, trusting
 from .system.interrupt import ending_at_once
 
 DESCRIPTION = """\

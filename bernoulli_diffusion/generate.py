@@ -104,11 +104,7 @@ def parse_arguments():
     )
     parser.add_shared("--device")
     parser.add_argument(
-        "-o",
-        "--output",
-        type=output_file,
-        metavar="FILE",
-        help="write there, not to the screen",
+        "-o", "--output", type=output_file, metavar="FILE", help="write there, not to the screen"
     )
     parser.add_argument(
         "--bits", action="store_true", help="of a table: write the strings of bits, not the records"
@@ -169,10 +165,7 @@ def parse_arguments():
         "probable value in each gap and its probability",
     )
     ask.add_argument(
-        "--particles",
-        type=positive,
-        metavar="P",
-        help="particles of a run; default: 256",
+        "--particles", type=positive, metavar="P", help="particles of a run; default: 256"
     )
     ask.add_argument(
         "--independent",

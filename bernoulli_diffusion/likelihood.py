@@ -240,11 +240,7 @@ def values_of_lines(values: Tensor) -> tuple[np.ndarray, np.ndarray | None]:
 
 
 def plan_bound(
-    diffusion: Diffusion,
-    strings,
-    precision: float,
-    seed: int,
-    device: torch.device | str = "cpu",
+    diffusion: Diffusion, strings, precision: float, seed: int, device: torch.device | str = "cpu"
 ) -> Effort:
     """The effort for a Monte Carlo error of precision times the mean bound, from a few thousand draws.
 
@@ -269,11 +265,7 @@ def plan_bound(
 
 
 def bound_of_each(
-    diffusion: Diffusion,
-    strings,
-    effort: Effort,
-    seed: int,
-    device: torch.device | str = "cpu",
+    diffusion: Diffusion, strings, effort: Effort, seed: int, device: torch.device | str = "cpu"
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """The bound on -log2 p(x_0) of every string and its standard error, both (n,), block by block.
 

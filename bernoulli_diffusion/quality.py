@@ -18,7 +18,7 @@ def parse_arguments():
         description="Draw records from a model of a table and compare them with its run folder's "
         "training and held-out rows: each column, every two columns, a classifier that tries to tell "
         "them apart (needs scikit-learn), copies of training rows. Prints the numbers as one JSON "
-        "object and shows all in the run's report.html.",
+        "object and shows all in the run's report.html."
     )
     parser.add_argument(
         "checkpoint",

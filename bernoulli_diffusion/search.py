@@ -17,14 +17,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from .system.command_line import (
-    ArgumentParser,
-    positive,
-    positive_number,
-    put_out,
-    run,
-    tell,
-)
+from .system.command_line import ArgumentParser, positive, positive_number, put_out, run, tell
 from .system.errors import RunError, UserError, cannot_open
 from .system.files import lock, write_atomically
 from .system.interrupt import ending_at_once

@@ -84,7 +84,6 @@ def new_process(config: Config, train: BitStrings, device) -> BernoulliDiffusion
 
 
 def saved_process(config: Config, state: dict, length: int, device) -> BernoulliDiffusionProcess:
-    """The process of a checkpoint. Raises ValueError if state is not that of one."""
     if state:
         raise ValueError("process_state is not that of bits")
     return new_process(config, None, device)
@@ -98,7 +97,6 @@ def read_evaluated(path: Path, process: BernoulliDiffusionProcess, config: Confi
 
 
 def network_options(config: Config) -> dict:
-    """The keyword arguments of ReverseModel."""
     return config.model.reverse_model
 
 

@@ -21,13 +21,7 @@ from ..results.pages import BLACK, WHITE, cells, grey_map, heat_map
 from ..results.record import Results
 from ..sampling import trajectory
 from .data import BitStrings
-from .measures import (
-    Comparison,
-    compare_bits,
-    compare_pairs,
-    correlations,
-    square,
-)
+from .measures import Comparison, compare_bits, compare_pairs, correlations, square
 
 SAMPLES = 36  # on their way from noise
 STEPS = 60  # network calls for reverse_process.gif
@@ -130,10 +124,7 @@ def report(results: Results, folder: Path, shape: list[int] | None) -> dict:
     samples = examples[-1] if examples else [], "samples of the last validation"
     if results.recommended:
         samples = results.recommended.examples, "samples of the recommended weights"
-    strings = (
-        samples,
-        (results.data_examples, f"strings of {source}"),
-    )
+    strings = (samples, (results.data_examples, f"strings of {source}"))
     shown = {
         "strings": [
             (s and cells(strings_picture(s, shape), f"{caption}; {legend}", side=480), caption)

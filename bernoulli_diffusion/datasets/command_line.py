@@ -1,8 +1,9 @@
-"""The command: one subcommand for each data set, whose options are the function's arguments."""
+"""The command: a subcommand for each data set, with the function's arguments as options; its files."""
 
 import argparse
 import inspect
 import math
+import os
 import shlex
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -12,17 +13,10 @@ from typing import get_args, get_origin
 import numpy as np
 
 from ..system.command_line import ArgumentParser, run, tell
-from ..system.errors import printable
+from ..system.errors import RunError, UserError, cannot_open, printable
+from ..system.files import write_atomically
 from . import forms, pictures, points, strings
 from .forms import GreyImages, Images, Numbers, Pictures, Split
-from .writing import (
-    config_text,
-    numbers_to_text,
-    refuse_to_overwrite,
-    to_text,
-    whole_numbers_to_text,
-    write_split,
-)
 
 
 def data_sets() -> list[Callable[..., Split]]:
@@ -42,8 +36,7 @@ def data_sets() -> list[Callable[..., Split]]:
 def build_parser() -> ArgumentParser:
     """One subcommand per data set; its options are the arguments of the function."""
     parser = ArgumentParser(
-        description="Write a data set to RUN_DIR/train.txt and RUN_DIR/val.txt.",
-        allow_abbrev=False,
+        description="Write a data set to RUN_DIR/train.txt and RUN_DIR/val.txt.", allow_abbrev=False
     )
     parser.epilog = f"The options of a data set: {parser.prog} NAME --help"
     commands = parser.add_subparsers(metavar="NAME", required=True)
@@ -137,6 +130,74 @@ def main() -> None:
     for note in notes:
         tell(printable(note))
     print(printable(folder))
+
+
+# ------------------------------------------------------------------------------- files
+
+
+def to_text(strings: np.ndarray) -> bytes:
+    """(N, L) of 0 and 1 -> N lines. As in bits/data.py, which needs seconds to import torch."""
+    num_strings, length = strings.shape
+    text = np.full((num_strings, length + 1), ord("\n"), dtype=np.uint8)
+    text[:, :-1] = strings + ord("0")
+    return text.tobytes()
+
+
+def numbers_to_text(samples: np.ndarray) -> bytes:
+    """(N, D) -> N lines of numbers with five digits, between spaces."""
+    rows = (" ".join([f"{v:.5g}" for v in row]) for row in samples.tolist())
+    return "".join(f"{row}\n" for row in rows).encode()
+
+
+def whole_numbers_to_text(samples: np.ndarray) -> bytes:
+    """(N, D) uint8 -> N lines of numbers between spaces, many times as fast as the above."""
+    words = [str(value) for value in range(256)]
+    rows = (" ".join(map(words.__getitem__, row.tobytes())) for row in samples)
+    return "".join(f"{row}\n" for row in rows).encode()
+
+
+def write_split(
+    folder: Path, train: bytes, val: bytes, force: bool = False, test: bytes = b"", config: str = ""
+) -> None:
+    """Write folder/train.txt and folder/val.txt; with no val there will be no val.txt.
+
+    test: also write test.txt; config: and config.yaml, if there is none. Each file appears complete or
+    not at all. UserError if train.txt or val.txt is there already, unless force.
+    """
+    refuse_to_overwrite(folder, force)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not val:  # one that is there belongs to other training data
+            (folder / "val.txt").unlink(missing_ok=True)
+    except OSError as error:
+        raise cannot_open(folder, error, "RUN_DIR is a folder to write to") from error
+    # train.txt last: a folder in which only half of this was done has no train.txt to train on.
+    try:
+        if test:
+            write_atomically(folder / "test.txt", test)
+        if val:
+            write_atomically(folder / "val.txt", val)
+        if config and not (folder / "config.yaml").exists():
+            write_atomically(folder / "config.yaml", config.encode())
+        write_atomically(folder / "train.txt", train)
+    except OSError as error:
+        raise RunError(f"{folder}: cannot write: {error.strerror or error}") from error
+
+
+def refuse_to_overwrite(folder: Path, force: bool) -> None:
+    """Raises UserError if train.txt or val.txt is there already, unless force."""
+    for path in (folder / "train.txt", folder / "val.txt"):
+        if not force and os.path.lexists(path):
+            raise UserError(f"{path}: already there; --force replaces train.txt and val.txt")
+
+
+def config_text(settings: dict) -> str:
+    """A config.yaml of these settings, {"section.key": value}, or nothing."""
+    lines = []
+    for section in ("model", "data"):
+        keys = [f"  {k.split('.')[1]}: {v}" for k, v in settings.items() if k.startswith(section)]
+        lines += [f"{section}:", *keys] if keys else []
+    return "".join(f"{line}\n" for line in lines)
 
 
 command = partial(run, main)  # bernoulli-datasets, python -m ...; returns the exit code

@@ -32,11 +32,8 @@ def planar(
     A test set is the val.txt of another seed. bernoulli_diffusion.datasets.densities turns strings
     into points.
     """
-    check_range("num-train", num_train, 1)
-    check_range("num-val", num_val, 0)
-    check_size(num_train + num_val, 32)
-    draw, _ = densities.DENSITIES[name]
-    points = draw(num_train + num_val, generator(seed))
+    rng, count = _numbers_generator(num_train, num_val, 1, seed)
+    points = densities.DENSITIES[name][0](count, rng)
     return in_order(densities.to_strings(points, name), num_train)
 
 

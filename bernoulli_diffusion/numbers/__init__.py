@@ -10,14 +10,7 @@ from ..results.pages import picture_file
 from ..results.record import Results
 from ..system.errors import UserError
 from .batches import Batches
-from .data import (
-    Aside,
-    RealVectors,
-    parse_pattern,
-    read_patterns,
-    read_real_vectors,
-    to_text,
-)
+from .data import Aside, RealVectors, parse_pattern, read_patterns, read_real_vectors, to_text
 from .measures import Measures, baseline_bits
 from .process import GaussianDiffusionProcess, schedule_betas
 

@@ -176,7 +176,8 @@ def findings(results: Results) -> list[Finding]:
     if seen and has_diverged(results):
         return [*found, *_diverged(results)]
     if seen < ENOUGH:
-        evidence = f"{seen} validation{'s' * (seen != 1)} of trained weights so far; a trend needs {ENOUGH}."
+        validations = "validation" if seen == 1 else "validations"
+        evidence = f"{seen} {validations} of trained weights so far; a trend needs {ENOUGH}."
         return found or [Finding("Too early to say.", evidence, "neutral")]
     if results.val_is_unlike:
         found += _unlike(results)

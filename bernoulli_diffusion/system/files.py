@@ -53,14 +53,15 @@ def write_atomically(path: str | os.PathLike, data: bytes) -> None:
         file.write(data)
 
 
-def read_text(path: Path, most: int = -1) -> str:
-    """What a person wrote into a file, of which `most` bytes are read, or all.
-
-    Raises UserError if it cannot be read or is not UTF-8.
-    """
+def read_text(path: str | os.PathLike, most: int = 1 << 26) -> str:
+    """What a person wrote into a file. Raises UserError if it is no UTF-8, or has more bytes."""
     try:
         with open(path, "rb") as stream:
-            data = stream.read(most)
+            data = stream.read(most + 1)
+        if len(data) > most:
+            raise UserError(
+                f"{printable(path)}: larger than {most:,} bytes; is this the right file?"
+            )
         return data.decode("utf-8-sig")
     except OSError as error:
         raise cannot_open(path, error) from None

@@ -16,11 +16,7 @@ LEAST_SURPRISE = math.log(1e9)  # how improbable by chance a rule must be that i
 MOST_COLUMNS = 80  # among more, pairs are not tried
 MOST_KEYS = 5_000  # different values of a column that determines another
 
-OPERATIONS: dict[str, Callable] = {
-    "a * b": np.multiply,
-    "a + b": np.add,
-    "a - b": np.subtract,
-}
+OPERATIONS: dict[str, Callable] = {"a * b": np.multiply, "a + b": np.add, "a - b": np.subtract}
 
 
 def find_determined(columns: dict[str, Column], values: dict[str, Values], keep: set[str]) -> None:

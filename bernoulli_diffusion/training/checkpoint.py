@@ -22,22 +22,8 @@ from ..kinds import KINDS, kind_of
 from ..system.errors import RunError, UserError, cannot_open, printable
 from ..system.files import write_atomically
 from . import trust
-from .network import (
-    FORMER,
-    PACKAGE_FILE,
-    Ensemble,
-    Source,
-    build,
-    live_source,
-    packaged_sources,
-)
-from .soundness import (
-    ENSEMBLE_VERSION,
-    FORMAT_VERSION,
-    all_finite,
-    check_archive,
-    find_problem,
-)
+from .network import FORMER, PACKAGE_FILE, Ensemble, Source, build, live_source, packaged_sources
+from .soundness import ENSEMBLE_VERSION, FORMAT_VERSION, all_finite, check_archive, find_problem
 
 BEST = "model_best.pt"  # the weights with the best bound so far
 

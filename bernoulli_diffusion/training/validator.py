@@ -23,14 +23,7 @@ class Validator:
     The work is shared out to all processes, and all of them know the outcome.
     """
 
-    def __init__(
-        self,
-        train,
-        val,
-        config: Config,
-        device: torch.device,
-        processes: Processes,
-    ):
+    def __init__(self, train, val, config: Config, device: torch.device, processes: Processes):
         self.processes = processes
         self.config, self.device, self.length = config, device, train.length
         self.train, self.val = train, val

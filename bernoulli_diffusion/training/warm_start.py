@@ -17,13 +17,7 @@ MOST_TOLD = 3  # names of weights
 
 
 def trainer_from(
-    start: Path,
-    folder: RunFolder,
-    device: torch.device,
-    *,
-    trust_code: bool,
-    command: str,
-    **how,
+    start: Path, folder: RunFolder, device: torch.device, *, trust_code: bool, command: str, **how
 ) -> Trainer:
     """A Trainer of a fresh run whose weights are the averaged ones of a checkpoint, or of a run's best.
 
