@@ -53,7 +53,7 @@ def write_atomically(path: str | os.PathLike, data: bytes) -> None:
         file.write(data)
 
 
-def read_text(path: str | os.PathLike, most: int = 1 << 26) -> str:
+def read_text(path: str | os.PathLike, what: str = "text file", most: int = 1 << 26) -> str:
     """What a person wrote into a file. Raises UserError if it is no UTF-8, or has more bytes."""
     try:
         with open(path, "rb") as stream:
