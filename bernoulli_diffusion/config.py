@@ -293,7 +293,7 @@ def load_config(path: Path) -> Config:
     """The configuration in a file; all defaults if there is no such file."""
     if not Path(path).exists():
         return Config()
-    return parse_config(read_text(path, MAX_CONFIG_BYTES), str(path))
+    return parse_config(read_text(path, "config", MAX_CONFIG_BYTES), str(path))
 
 
 def keys_in(path: Path) -> set[str]:

@@ -59,9 +59,7 @@ def read_text(path: str | os.PathLike, what: str = "text file", most: int = 1 <<
         with open(path, "rb") as stream:
             data = stream.read(most + 1)
         if len(data) > most:
-            raise UserError(
-                f"{printable(path)}: larger than {most:,} bytes; is this the right file?"
-            )
+            raise UserError(f"{printable(path)}: larger than {most:,} bytes; is this a {what}?")
         return data.decode("utf-8-sig")
     except OSError as error:
         raise cannot_open(path, error) from None
