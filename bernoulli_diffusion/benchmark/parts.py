@@ -13,7 +13,6 @@ import torch
 
 from ..bits.data import BitStrings, read_bit_strings
 from ..bits.membership import Membership
-from ..datasets.strings import repeating_patterns
 from ..sampling import ProposalTimes
 from ..system.errors import RunError
 from .alone import (
@@ -152,7 +151,8 @@ def sampling(size: Size, device: torch.device, _folder: Path) -> list[dict]:
     network that the benchmark trains first. A string is invalid if its halves differ. Network calls
     are counted by the row. The ratio is that of the throughput to the plain T-step sampler's.
     """
-    strings = BitStrings.from_bits(repeating_patterns(PATTERN_LENGTH, PERIOD)[0])
+    patterns = np.arange(1 << PERIOD)[:, None] >> np.arange(PERIOD) & 1
+    strings = BitStrings.from_bits(patterns[:, np.arange(PATTERN_LENGTH) % PERIOD])
     settings = ["data.batch_size=256", f"training.epochs={size.epochs}"]
     trainer = make_trainer(strings, size, device, *settings)
     train(trainer, trainer.total_steps)

@@ -75,10 +75,14 @@ def question(encoding: Encoding, conditions: list[Condition], place: str = "--gi
     share = allowed.astype(float)
     for condition in conditions:
         column = _column(encoding, condition, place)
-        if column.has_bits:
-            _restrict(allowed, share, encoding.coded.index(column), column, condition, place)
-        elif column.type == "determined" and column.rule == "lookup":
-            _restrict_source(allowed, share, encoding, column, condition, place)
+        if column.has_bits or (column.type == "determined" and column.rule == "lookup"):
+            coded, which_fit = _about(encoding, column, condition, place)
+            g = encoding.coded.index(coded)
+            for c, (texts, counts) in enumerate(zip(coded.texts, coded.counts, strict=True)):
+                share[g, c] *= (which_fit(texts) * np.array(counts)).sum() / sum(counts)
+            if coded.has_missing_code:
+                share[g, len(coded.texts)] *= which_fit([None])[0]
+            allowed[g] &= share[g] > 0
         elif column.type == "constant":
             if not fits(column, [t for ts in column.texts for t in ts] or [None], condition).any():
                 raise UserError(f"{place}: {condition}: the column {column.reason}")
@@ -102,29 +106,18 @@ def _column(encoding: Encoding, condition: Condition, place: str) -> Column:
     raise UserError(f"{place}: there is no column {printable(condition.name)!r}; {hint}")
 
 
-def _restrict(allowed, share, g: int, column: Column, condition: Condition, place: str) -> None:
-    _check_values(column, condition, place)
-    for c, (texts, counts) in enumerate(zip(column.texts, column.counts, strict=True)):
-        fit = fits(column, texts, condition)
-        share[g, c] *= (fit * np.array(counts)).sum() / sum(counts)
-    if column.has_missing_code:
-        share[g, len(column.texts)] *= fits(column, [None], condition)[0]
-    allowed[g] &= share[g] > 0
+def _about(encoding: Encoding, column: Column, condition: Condition, place: str):
+    """The column with codes that a condition is about, and what says which of its texts fit.
 
-
-def _restrict_source(allowed, share, encoding, column, condition, place) -> None:
-    """A column that is looked up: ask for those values of its source that bring about what is asked."""
-    texts = sorted({b for _, b in column.lookup if b is not None})
-    _check_levels(column, texts, condition, place)
+    Of a column that is looked up: those values of its source that bring about what is asked.
+    """
+    if column.has_bits:
+        _check_values(column, condition, place)
+        return column, lambda texts: fits(column, texts, condition)
+    levels = sorted({b for _, b in column.lookup if b is not None})
+    _check_levels(column, levels, condition, place)
     meant = {a for a, b in column.lookup if fits(column, [b], condition)[0]}
-    source = encoding.column(column.sources[0])
-    g = encoding.coded.index(source)
-    for c, (pool, counts) in enumerate(zip(source.texts, source.counts, strict=True)):
-        fit = np.array([t in meant for t in pool])
-        share[g, c] *= (fit * np.array(counts)).sum() / sum(counts)
-    if source.has_missing_code:
-        share[g, len(source.texts)] *= None in meant
-    allowed[g] &= share[g] > 0
+    return encoding.column(column.sources[0]), lambda texts: np.array([t in meant for t in texts])
 
 
 def fits(column: Column, texts: list[str | None], condition: Condition) -> np.ndarray:
