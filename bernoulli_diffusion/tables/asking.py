@@ -66,7 +66,7 @@ def parse(text: str) -> list[Condition]:
     return conditions
 
 
-def question(encoding: Encoding, conditions: list[Condition], place: str = "--given") -> Question:
+def question(encoding: Encoding, conditions: list[Condition]) -> Question:
     """What conditions mean for the codes. Raises UserError for what no row can fulfil."""
     K = max(c.num_codes for c in encoding.coded)
     allowed = np.zeros((len(encoding.coded), K), bool)
@@ -74,9 +74,9 @@ def question(encoding: Encoding, conditions: list[Condition], place: str = "--gi
         allowed[g, : column.num_codes] = True
     share = allowed.astype(float)
     for condition in conditions:
-        column = _column(encoding, condition, place)
+        column = _column(encoding, condition)
         if column.has_bits or (column.type == "determined" and column.rule == "lookup"):
-            coded, which_fit = _about(encoding, column, condition, place)
+            coded, which_fit = _about(encoding, column, condition)
             g = encoding.coded.index(coded)
             for c, (texts, counts) in enumerate(zip(coded.texts, coded.counts, strict=True)):
                 share[g, c] *= (which_fit(texts) * np.array(counts)).sum() / sum(counts)
@@ -85,37 +85,37 @@ def question(encoding: Encoding, conditions: list[Condition], place: str = "--gi
             allowed[g] &= share[g] > 0
         elif column.type == "constant":
             if not fits(column, [t for ts in column.texts for t in ts] or [None], condition).any():
-                raise UserError(f"{place}: {condition}: the column {column.reason}")
+                raise UserError(f"--given: {condition}: the column {column.reason}")
         elif column.type != "determined":
             raise UserError(
-                f"{place}: the column {printable(column.name)!r} was left out of the model"
+                f"--given: the column {printable(column.name)!r} was left out of the model"
             )
     for g, column in enumerate(encoding.coded):
         if not allowed[g].any():
             told = ", ".join(str(c) for c in conditions if c.name == column.name)
-            raise UserError(f"{place}: no value of {printable(column.name)} fits {printable(told)}")
+            raise UserError(f"--given: no value of {printable(column.name)} fits {printable(told)}")
     return Question(allowed, share, conditions)
 
 
-def _column(encoding: Encoding, condition: Condition, place: str) -> Column:
+def _column(encoding: Encoding, condition: Condition) -> Column:
     names = [c.name for c in encoding.columns]
     if condition.name in names:
         return encoding.columns[names.index(condition.name)]
     close = difflib.get_close_matches(condition.name, names, 1)
     hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(names)[:300]}"
-    raise UserError(f"{place}: there is no column {printable(condition.name)!r}; {hint}")
+    raise UserError(f"--given: there is no column {printable(condition.name)!r}; {hint}")
 
 
-def _about(encoding: Encoding, column: Column, condition: Condition, place: str):
+def _about(encoding: Encoding, column: Column, condition: Condition):
     """The column with codes that a condition is about, and what says which of its texts fit.
 
     Of a column that is looked up: those values of its source that bring about what is asked.
     """
     if column.has_bits:
-        _check_values(column, condition, place)
+        _check_values(column, condition)
         return column, lambda texts: fits(column, texts, condition)
     levels = sorted({b for _, b in column.lookup if b is not None})
-    _check_levels(column, levels, condition, place)
+    _check_levels(column, levels, condition)
     meant = {a for a, b in column.lookup if fits(column, [b], condition)[0]}
     return encoding.column(column.sources[0]), lambda texts: np.array([t in meant for t in texts])
 
@@ -149,30 +149,30 @@ def _place_of(column: Column, text: str) -> float:
     return float("nan") if x is None else x
 
 
-def _check_values(column: Column, condition: Condition, place: str) -> None:
+def _check_values(column: Column, condition: Condition) -> None:
     levels = [t for ts in column.texts for t in ts]
     if condition.operator in ("=", "!="):
-        _check_levels(column, levels, condition, place)
+        _check_levels(column, levels, condition)
         if "" in condition.values and not column.has_missing_code:
             raise UserError(
-                f"{place}: {printable(condition)}: {printable(column.name)} has no gaps"
+                f"--given: {printable(condition)}: {printable(column.name)} has no gaps"
             )
         return
     if column.type not in ("whole number", "number", "date", "ordered") and not (
         column.type == "yes/no" and all(column.number(t) is not None for t in levels)
     ):
         raise UserError(
-            f"{place}: {printable(condition)}: {printable(column.name)} is a {column.type}, which has"
+            f"--given: {printable(condition)}: {printable(column.name)} is a {column.type}, which has"
             " no order; use = or !="
         )
     if np.isnan(_place_of(column, condition.values[0])) or len(condition.values) > 1:
         what = (
             "level" if column.type == "ordered" else "date" if column.type == "date" else "number"
         )
-        raise UserError(f"{place}: {printable(condition)}: expected one {what}")
+        raise UserError(f"--given: {printable(condition)}: expected one {what}")
 
 
-def _check_levels(column: Column, levels: list[str], condition: Condition, place: str) -> None:
+def _check_levels(column: Column, levels: list[str], condition: Condition) -> None:
     for value in condition.values:
         known = value in levels or not value
         if not known and column.numbers and (x := column.number(value)) is not None:
@@ -184,7 +184,7 @@ def _check_levels(column: Column, levels: list[str], condition: Condition, place
                 some = f"values from {levels[0]} to {levels[-1]}"
             hint = f"did you mean {close[0]!r}?" if close else f"there are {some}"
             raise UserError(
-                f"{place}: {printable(column.name)} was never {printable(value)!r} in training; {hint}"
+                f"--given: {printable(column.name)} was never {printable(value)!r} in training; {hint}"
             )
 
 
