@@ -15,8 +15,8 @@ What config.yaml must say of the data is written there, if there is none.
 from ..system import requirements  # noqa: F401  says in one line what is missing
 
 # isort: split
-from .command_line import command, config_text, data_sets, to_text, write_split
+from .command_line import command, config_text, data_sets, main, to_text, write_split
 
-__all__ = ["command", "config_text", "data_sets", "to_text", "write_split"]
+__all__ = ["command", "config_text", "data_sets", "main", "to_text", "write_split"]
 
 globals().update({function.__name__: function for function in data_sets()})

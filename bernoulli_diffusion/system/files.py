@@ -56,7 +56,7 @@ def write_atomically(path: str | os.PathLike, data: bytes) -> None:
 def read_text(path: str | os.PathLike, what: str = "text file", most: int = 1 << 26) -> str:
     """What a person wrote into a file. Raises UserError if it is no UTF-8, or has more bytes."""
     try:
-        with open(path, "rb") as stream:
+        with Path(path).open("rb") as stream:
             data = stream.read(most + 1)
         if len(data) > most:
             raise UserError(f"{printable(path)}: larger than {most:,} bytes; is this a {what}?")
