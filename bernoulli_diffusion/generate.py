@@ -16,6 +16,7 @@ from .system.command_line import (
     count,
     gif_file,
     given_options,
+    number,
     output_file,
     positive,
     positive_number,
@@ -43,14 +44,7 @@ of real numbers:
 
 
 def probability_of_flips(text: str) -> float:
-    """A number in [0, 0.5]."""
-    try:
-        p = float(text)
-    except ValueError:
-        p = math.nan
-    if not 0 <= p <= 0.5:
-        raise argparse.ArgumentTypeError(f"expected a number from 0 to 0.5, found {text!r}")
-    return p
+    return number(text, lambda p: 0 <= p <= 0.5, "from 0 to 0.5")
 
 
 def parse_arguments():

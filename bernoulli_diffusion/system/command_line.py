@@ -139,15 +139,16 @@ def positive(text: str) -> int:
     return count(text, least=1)
 
 
+def number(text: str, is_right: Callable[[float], bool], expected: str) -> float:
+    """A number that is right. expected: what such ones are called."""
+    with contextlib.suppress(ValueError):
+        if is_right(value := float(text)):
+            return value
+    raise argparse.ArgumentTypeError(f"expected a number {expected}, found {text!r}")
+
+
 def positive_number(text: str) -> float:
-    """A number > 0."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not 0 < number < math.inf:
-        raise argparse.ArgumentTypeError(f"expected a number above 0, found {text!r}")
-    return number
+    return number(text, lambda x: 0 < x < math.inf, "above 0")
 
 
 SHARED = {  # what several commands have alike, as add_argument takes it
