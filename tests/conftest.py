@@ -8,6 +8,8 @@ import shutil
 import signal
 import tempfile
 
+import pytest
+
 os.environ["OMP_NUM_THREADS"] = "1"
 # What was trained with is noted here, not in the home of whoever runs the tests.
 os.environ["XDG_STATE_HOME"] = tempfile.mkdtemp()
@@ -16,3 +18,11 @@ atexit.register(shutil.rmtree, os.environ["XDG_STATE_HOME"], ignore_errors=True)
 # A suite started by nohup ignores SIGHUP, and so would every command that it starts.
 for _number in (signal.SIGHUP, signal.SIGUSR1):
     signal.signal(_number, signal.SIG_DFL)
+
+
+@pytest.fixture
+def no_pictures(monkeypatch) -> None:
+    """Pictures take longer than these trainings."""
+    from processes import without_pictures  # imports torch
+
+    without_pictures(monkeypatch.setattr)

@@ -89,10 +89,14 @@ class Command:
         folder.mkdir(parents=True, exist_ok=True)
         self.streams = [folder / name for name in ("stdin", "stdout", "stderr")]
         self.streams[0].write_text(stdin)
+        for path in self.streams[1:]:
+            path.touch()
         words = [str(script), *map(str, arguments)]
         variables = dict(os.environ) | {k: str(v) for k, v in (environment or {}).items()}
         place = variables, str(cwd), list(map(str, self.streams))
-        self.process = _context.Process(target=_run, args=(words, place, prepare, given))
+        self.process = _context.Process(
+            target=_run, args=(words, place, prepare, given), daemon=True
+        )
         with _importable():
             self.process.start()
         self.pid = self.process.pid
@@ -132,8 +136,8 @@ def mistake(*words: object, **options) -> str:
     return done.stderr
 
 
-def without_pictures() -> None:
-    """Prepares train.py to draw none, which takes most of the time of a small run."""
+def without_pictures(setattr=setattr) -> None:
+    """Let training draw none, which takes most of the time of a small run; setattr: a monkeypatch's."""
     for name in ("draw_progress", "draw_reverse_process"):
         setattr(results_folder.ResultsFolder, name, lambda *_: None)
 

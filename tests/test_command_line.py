@@ -1,7 +1,7 @@
 """train.py and generate.py as a user calls them, from another folder than the repository.
 
-What has to do with processes (streams, signals, exit codes) runs in a subprocess; each start takes
-seconds, so the many kinds of wrong input call the same main() in this process.
+What has to do with processes (streams, signals, exit codes) runs in a process of its own; the many kinds
+of wrong input call the same main() in this one.
 """
 
 import fcntl
@@ -23,6 +23,7 @@ from typing import NamedTuple
 
 import imageio.v3 as iio
 import numpy as np
+import processes
 import pytest
 import torch
 
@@ -80,10 +81,9 @@ class Outcome(NamedTuple):
     stderr: str
 
 
-def execute(script: Path, *arguments: object, cwd: Path, **options) -> Outcome:
-    with start(script, *arguments, cwd=cwd, **options) as process:
-        stdout, stderr = process.communicate(timeout=120)
-    return Outcome(process.returncode, stdout, stderr)
+def execute(script: Path, *arguments: object, **options) -> Outcome:
+    done = processes.call(script.name, *arguments, **options)
+    return Outcome(done.returncode, done.stdout, done.stderr)
 
 
 def shell(command: str, cwd: Path) -> Outcome:
@@ -141,10 +141,9 @@ class Trained(NamedTuple):
         return json.loads((self.results_dir / "results.json").read_text())
 
 
-def train(run_dir: Path, *arguments: object) -> Trained:
-    """Train in a subprocess; the run folder is given by a relative path, with a space in it."""
-    outcome = execute(TRAIN, run_dir.relative_to(run_dir.parent), *arguments, cwd=run_dir.parent)
-    assert outcome.code == 0, outcome.stderr
+def train(run_dir: Path, *arguments: object, **options) -> Trained:
+    """Train in a process; the run folder is given by a relative path, with a space in it."""
+    outcome = execute(TRAIN, run_dir.name, *arguments, cwd=run_dir.parent, **options)
     last_line = outcome.stdout.removesuffix("\n").split("\n")[-1]
     return Trained(run_dir.parent, run_dir, outcome, run_dir.parent / last_line)
 
@@ -273,7 +272,7 @@ def test_the_same_seed_in_another_process(trained, tmp_path):
     """The same data and seed give the same numbers and weights, bit for bit."""
     run_dir = tmp_path / "my run"
     shutil.copytree(trained.run_dir, run_dir, ignore=shutil.ignore_patterns("results"))
-    again = train(run_dir, "--quiet")
+    again = train(run_dir, "--quiet", prepare=processes.without_pictures)
     assert re.fullmatch("warning: .*also stand in.*\n", again.outcome.stderr)  # and nothing else
     assert without_timings(again.results_dir) == without_timings(trained.results_dir)
     for name in (f"model_epoch_{EPOCHS}.pt", "model_best.pt"):
@@ -283,6 +282,7 @@ def test_the_same_seed_in_another_process(trained, tmp_path):
             assert all(torch.equal(w, states[1][kind][key]) for key, w in states[0][kind].items())
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_another_seed(call, tmp_path):
     run_dir = make_run(tmp_path / "run", val_txt="\n".join(VAL[:2]))
     told = []
@@ -331,6 +331,7 @@ def test_without_val(call, tmp_path):
     assert {"loss_curve.png", "validation.png"} <= names
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_a_time_budget_that_is_over_before_the_first_step(call, tmp_path):
     outcome = call(TRAIN, make_run(tmp_path / "run"), "--set", "training.max_minutes=1e-9")
     assert outcome.code == 0
@@ -545,6 +546,7 @@ def test_every_command_has_help_and_a_version(name, option, monkeypatch, capsys)
     )
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_the_familiar_options_are_short_for_settings(call, tmp_path):
     run_dir = make_run(tmp_path / "run")
     options = ["--lr", "0.5", "--epochs", 3, "--batch-size", 4, "--seed", 7]
@@ -556,11 +558,11 @@ def test_the_familiar_options_are_short_for_settings(call, tmp_path):
 
 def test_wrong_usage_in_a_process_of_its_own(tmp_path):
     """No traceback, no torch: the answer comes at once."""
-    assert_mistake(execute(TRAIN, cwd=tmp_path), "required: RUN_DIR; see train.py --help")
-    outcome = execute(GENERATE, "a.pt", "many", cwd=tmp_path)
+    outcome = shell(f"{sys.executable} {shlex.quote(str(TRAIN))}", tmp_path)
+    assert_mistake(outcome, "required: RUN_DIR; see train.py --help")
+    outcome = execute(GENERATE, "a.pt", "many", cwd=tmp_path, code=2)
     assert_mistake(outcome, "argument N: expected a whole number from 0, found 'many'")
     outcome = execute(GENERATE, "--help", cwd=tmp_path)
-    assert outcome.code == 0
     assert "--trust-code" in outcome.stdout
     assert f"particles of a run; default: {PARTICLES}" in outcome.stdout
 
@@ -572,7 +574,6 @@ def test_generate(trained):
     """N lines of L characters, and nothing else."""
     path = trained.best.relative_to(trained.cwd)
     outcome = execute(GENERATE, path, 5, cwd=trained.cwd)
-    assert outcome.code == 0
     assert outcome.stderr == ""
     assert re.fullmatch("([01]{8}\n){5}", outcome.stdout)
 
@@ -652,19 +653,25 @@ def test_head_ends_it_quietly(trained):
     assert re.fullmatch("[01]{8}\n", outcome.stdout)
 
 
-def test_ctrl_c_ends_it_quietly(trained):
-    with start(GENERATE, trained.best, 10**9, cwd=trained.cwd) as process:
-        assert re.fullmatch("[01]{8}\n", process.stdout.readline())
-        process.send_signal(signal.SIGINT)
-        assert process.communicate(timeout=60)[1] == ""
-    assert process.returncode == 130
+def test_ctrl_c_ends_it_quietly(trained, tmp_path):
+    command = processes.Command(tmp_path, "generate.py", trained.best, 10**9)
+    deadline = time.monotonic() + 60
+    while "\n" not in command.stdout:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    os.kill(command.pid, signal.SIGINT)
+    assert (command.wait(), command.stderr) == (130, "")
+    assert re.match("[01]{8}\n", command.stdout)
+
+
+def fill_the_disk() -> None:
+    os.dup2(os.open("/dev/full", os.O_WRONLY), 1)
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux only")
 def test_a_full_disk(trained):
-    with open("/dev/full", "wb") as full:
-        outcome = execute(GENERATE, trained.best, 3, cwd=trained.cwd, stdout=full)
-    assert_mistake(outcome._replace(stdout=""), "No space left", code=1)
+    outcome = execute(GENERATE, trained.best, 3, prepare=fill_the_disk, code=1)
+    assert_mistake(outcome, "No space left", code=1)
 
 
 # ------------------------------------------------------------------------------- old checkpoints
@@ -679,21 +686,16 @@ def stranger(monkeypatch, tmp_path) -> None:
 def test_a_strangers_network_runs_only_by_a_command_that_is_told(copied, tmp_path, stranger):
     """Also if its run folder came along: that is as foreign."""
     checkpoint = copied.best.relative_to(tmp_path)
-    environment = ENVIRONMENT | {"XDG_STATE_HOME": os.environ["XDG_STATE_HOME"]}
-    refused = execute(GENERATE, checkpoint, 3, cwd=tmp_path, env=environment)
+    refused = execute(GENERATE, checkpoint, 3, cwd=tmp_path, code=2)
     saved = checkpoints.load(copied.best)["reverse_model_sha256"][:16]
     assert_mistake(refused, [str(checkpoint), saved, "if you trust", "python ", "--trust-code"])
 
-    (tmp_path / "bin").mkdir()  # whatever this Python is called, here it is "python"
-    (tmp_path / "bin" / "python").write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
-    (tmp_path / "bin" / "python").chmod(0o755)
-    command = "python " + refused.stderr.strip().split(": python ")[1]
-    outcome = shell(f"PATH={shlex.quote(str(tmp_path / 'bin'))}:$PATH {command}", tmp_path)
-    assert outcome.code == 0, outcome.stderr
-    assert outcome.stderr == ""
-    assert outcome.stdout == expected_strings_of(copied, 3)
+    script, *told = shlex.split(refused.stderr.strip().split(": python ")[1])
+    assert script == str(GENERATE)
+    assert execute(GENERATE, *told, cwd=tmp_path) == (0, expected_strings_of(copied, 3), "")
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_no_command_runs_a_strangers_network(call, copied, stranger):
     (copied.run_dir / "reverse_model.py").write_text(OWN_NETWORK)  # the same as in the checkpoint
     refusal = "none of this program's, and nothing was trained with it on this machine"
@@ -730,6 +732,7 @@ def test_what_was_trained_with_here_runs_wherever_it_is(call, copied, tmp_path):
     assert call(GENERATE, copied.best, 3) == (0, expected, "")
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_nothing_can_be_noted(call, tmp_path, monkeypatch):
     """A home that is read-only or not there: training works, and the flag is needed then."""
     (tmp_path / "file").write_text("")

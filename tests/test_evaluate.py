@@ -3,14 +3,14 @@
 import csv
 import json
 import math
-import sys
 
 import exact
 import imageio.v3 as iio
 import numpy as np
+import processes
 import pytest
 import torch
-from test_command_line import CONFIG, ROOT, STRINGS, assert_mistake, make_run, shell, train
+from test_command_line import CONFIG, STRINGS, Outcome, assert_mistake, make_run, train
 
 from bernoulli_diffusion import evaluate
 from bernoulli_diffusion.bits.data import BitStrings
@@ -132,8 +132,6 @@ def call(monkeypatch, capsys):
         except SystemExit as end:
             code = end.code
         captured = capsys.readouterr()
-        from test_command_line import Outcome
-
         return Outcome(code, *captured)
 
     return call
@@ -177,13 +175,9 @@ def test_the_same_seed_gives_the_same_report(call, run_dir):
 
 
 def test_in_a_process_of_its_own(run_dir):
-    done = shell(
-        f"{sys.executable} -m"
-        f" bernoulli_diffusion.evaluate '{run_dir.best}' '{run_dir.run_dir}/train.txt'"
-        " --precision 0.05 --device cpu",
-        cwd=ROOT,
+    done = processes.call(
+        "evaluate", run_dir.best, run_dir.run_dir / "train.txt", "--precision", 0.05
     )
-    assert done.code == 0, done.stderr
     assert done.stderr == ""
     assert json.loads(done.stdout)["samples"] == len(STRINGS)
 

@@ -1,17 +1,14 @@
 """docs/tour.ipynb, ten lines of Python, and a new user's way to a better network."""
 
 import json
-import os
 import re
-import shlex
-import subprocess
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
-from processes import CONFIG, Command, make_run, only_results_dir
+from processes import CONFIG, ROOT, call, make_run, only_results_dir, train
 
-ROOT = Path(__file__).parent.parent
 NOTEBOOK = json.loads((ROOT / "docs" / "tour.ipynb").read_text(encoding="utf-8"))
 CODE = ["".join(cell["source"]) for cell in NOTEBOOK["cells"] if cell["cell_type"] == "code"]
 GENERATING = (ROOT / "docs" / "generating.md").read_text(encoding="utf-8")
@@ -23,8 +20,7 @@ def trained(tmp_path_factory) -> Path:
     """A folder with docs/ and a trained runs/tiny, as in a checkout."""
     root = tmp_path_factory.mktemp("checkout")
     (root / "docs").mkdir()
-    command = Command(root, "train.py", make_run(root / "runs" / "tiny"), "--device", "cpu")
-    assert command.wait() == 0, command.stderr
+    train(make_run(root / "runs" / "tiny"))
     return root
 
 
@@ -74,36 +70,19 @@ def test_ten_lines_of_python(trained, monkeypatch):
 
 @pytest.mark.skipif(not GALLERY, reason="no gallery of reverse models here")
 def test_a_new_users_way(tmp_path):
-    """Five commands: train, take another network, train again, compare, look at the page."""
+    """Train, take another network, train again, compare, look at the page."""
     run_dir, network = make_run(tmp_path / "mine", val=["00000001", "11111110"]), GALLERY[0]
     options = "model: {T: 20, reverse_model: {width: 8, num_blocks: 1, dropout: 0.1}}"
     assert options in CONFIG  # those of the default network: a new one has its own
     (run_dir / "config.yaml").write_text(CONFIG.replace(options, "model: {T: 20}"))
-    python = shlex.quote(sys.executable)
-    commands = [
-        f"{python} {ROOT}/train.py mine --quiet",
-        f"cp {network} mine/reverse_model.py",
-        f"{python} {ROOT}/train.py mine --quiet",
-        f"{python} -m bernoulli_diffusion.compare mine --html mine/compare.html",
-        "cat mine/compare.html",  # in a browser
-    ]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
-    printed = []
-    for command in commands:
-        done = subprocess.run(
-            ["bash", "-c", command],
-            cwd=tmp_path,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
-        assert (done.returncode, done.stderr) == (0, ""), command
-        printed.append(done.stdout)
-    table = printed[3]
-    for results in (printed[0].strip(), printed[2].strip()):
+    first = train("mine", "--quiet", cwd=tmp_path)
+    shutil.copy(network, run_dir / "reverse_model.py")
+    second = train("mine", "--quiet", cwd=tmp_path)
+    table = call("compare", "mine", "--html", "mine/compare.html", cwd=tmp_path).stdout
+    page = (run_dir / "compare.html").read_text()
+    for results in (first, second):
         assert f"{results} (finished)" in table
-        assert f'href="./{results.removeprefix("mine/")}/report.html"' in printed[4]
+        assert f'href="./{results.relative_to("mine")}/report.html"' in page
         assert (tmp_path / results / "report.html").is_file()
     assert "weighted pairs of bits" in " ".join(table.split())
     assert len(re.findall(r"^ *[*=]?\d  ", table, re.MULTILINE)) >= 2

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from processes import Command, only_results_dir
+from processes import call, only_results_dir
 
 from bernoulli_diffusion import numbers
 from bernoulli_diffusion.config import Config
@@ -101,18 +101,15 @@ def test_from_a_file_to_samples_and_answers(tmp_path):
         "model: {process: gaussian, T: 10, reverse_model: {width: 8, num_blocks: 1}}\n"
         "training: {epochs: 2, num_val_samples: 20, num_bound_draws: 64}\n"
     )
-    done = Command(tmp_path, "train.py", run_dir, "--device", "cpu")
-    assert done.wait() == 0, done.stderr
+    done = call("train.py", run_dir)
     assert "60 samples of 2 numbers, 2 columns aside that never vary" in done.stderr
     assert json.loads((only_results_dir(run_dir) / "results.json").read_text())["length"] == 2
-    drawn = Command(tmp_path, "generate.py", run_dir, 5, "--device", "cpu")
-    assert drawn.wait() == 0, drawn.stderr
+    drawn = call("generate.py", run_dir, 5)
     samples = np.array([line.split() for line in drawn.stdout.splitlines()], float)
     assert (samples[:, ASIDE.columns] == ASIDE.values).all()
     assert len({*map(tuple, samples)}) == 5
     asked = "--given", "? 0.5 ? ?", "--particles", 32
-    answered = Command(tmp_path, "generate.py", run_dir, 3, "--device", "cpu", *asked)
-    assert answered.wait() == 0, answered.stderr
+    answered = call("generate.py", run_dir, 3, *asked)
     answers = np.array([line.split() for line in answered.stdout.splitlines()], float)
     assert (answers[:, ASIDE.columns] == ASIDE.values).all()
     assert (answers[:, 1] == 0.5).all()

@@ -15,7 +15,15 @@ from pathlib import Path
 import imageio.v3 as iio
 import numpy as np
 import pytest
-from processes import Command, make_run, only_results_dir, strike, without_timings
+from processes import (
+    call,
+    make_run,
+    mistake,
+    only_results_dir,
+    strike,
+    train,
+    without_timings,
+)
 from results_folders import made_up, made_up_real, record_of, write_folder
 
 from bernoulli_diffusion import compare
@@ -406,10 +414,9 @@ def test_the_page_of_an_old_run_is_made_again(tmp_path, monkeypatch, capsys):
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory) -> Path:
     """The results folder of a small run."""
-    folder = tmp_path_factory.mktemp("report")
-    command = Command(folder, "train.py", make_run(folder / "run"), "--device", "cpu")
-    assert command.wait() == 0, command.stderr
-    return only_results_dir(folder / "run")
+    run_dir = make_run(tmp_path_factory.mktemp("report") / "run")
+    call("train.py", run_dir)
+    return only_results_dir(run_dir)
 
 
 def metrics_of(folder: Path) -> list[dict]:
@@ -453,10 +460,8 @@ def test_metrics_have_a_line_for_each_validation(trained):
 def test_a_sudden_death(trained, tmp_path):
     """Killed after more validations than its last checkpoint has, in the middle of a line."""
     run_dir = make_run(tmp_path / "run")
-    stopped = Command(
-        tmp_path / "1", "train.py", run_dir, prepare=strike, given=("v", 3, signal.SIGKILL)
-    )
-    assert stopped.wait() == -signal.SIGKILL
+    blow = "v", 3, signal.SIGKILL
+    call("train.py", run_dir, prepare=strike, given=blow, code=-signal.SIGKILL)
     folder = only_results_dir(run_dir)
     assert len(metrics_of(folder)) == 2
     page_text = (folder / "report.html").read_text()
@@ -465,13 +470,12 @@ def test_a_sudden_death(trained, tmp_path):
         path.unlink()  # as if it had been slower: the validation at epoch 2 is to come again
     with open(folder / "metrics.jsonl", "a") as file:
         file.write('{"epoch": 4, "bound_tr')
-    resumed = Command(tmp_path / "2", "train.py", run_dir, "--resume")
-    assert resumed.wait() == 0, resumed.stderr
+    train(run_dir, "--resume")
     assert without_timings(metrics_of(folder)) == without_timings(metrics_of(trained))
     assert "finished · epoch 6" in Reader((folder / "report.html").read_text()).text
 
 
-def test_commands_on_the_page_work(trained, tmp_path):
+def test_commands_on_the_page_work(trained):
     """Those below "the same run once more" give the same numbers."""
     page_text = (trained / "report.html").read_text()
     commands = html.unescape(re.search(r'<pre class="commands">(.*?)</pre>', page_text, re.S)[1])
@@ -491,9 +495,7 @@ def test_commands_on_the_page_work(trained, tmp_path):
     for file in files:
         shutil.copy(file, target)
     assert lines[5] == f"python train.py {again}"
-    command = Command(tmp_path, "train.py", again, "--device", "cpu")
-    assert command.wait() == 0, command.stderr
-    first, second = (json_of(f) for f in (trained, only_results_dir(again)))
+    first, second = (json_of(f) for f in (trained, train(again)))
     for results in (first, second):
         del results["config_sha256"]  # the second has every setting spelt out
     assert without_timings(second) == without_timings(first)
@@ -510,12 +512,8 @@ def hide_tensorboard() -> None:
 
 def test_tensorboard_is_not_installed(tmp_path):
     run_dir = make_run(tmp_path / "run")
-    command = Command(tmp_path, "train.py", run_dir, "--tensorboard", prepare=hide_tensorboard)
-    assert command.wait() == 2
-    assert command.stderr.startswith(
-        "error: --tensorboard: the package tensorboard is not installed"
-    )
-    assert command.stderr.count("\n") == 1
+    told = mistake("train.py", run_dir, "--tensorboard", prepare=hide_tensorboard)
+    assert told.startswith("error: --tensorboard: the package tensorboard is not installed")
     assert not (run_dir / "results").exists()
 
 
@@ -524,17 +522,9 @@ def test_tensorboard(trained, tmp_path):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     run_dir = make_run(tmp_path / "run")
-    stopped = Command(
-        tmp_path / "1",
-        "train.py",
-        run_dir,
-        "--tensorboard",
-        prepare=strike,
-        given=("v", 4, signal.SIGTERM),
-    )
-    assert stopped.wait() == 143, stopped.stderr
-    resumed = Command(tmp_path / "2", "train.py", run_dir, "--tensorboard", "--resume")
-    assert resumed.wait() == 0, resumed.stderr
+    blow = "v", 4, signal.SIGTERM
+    call("train.py", run_dir, "--tensorboard", prepare=strike, given=blow, code=143)
+    train(run_dir, "--tensorboard", "--resume")
     folder = only_results_dir(run_dir)
     events = EventAccumulator(str(folder / "tensorboard"), {"images": 0, "histograms": 0})
     events.Reload()

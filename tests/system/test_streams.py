@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from processes import Command, make_run, only_results_dir
+from processes import Command, make_run, only_results_dir, without_pictures
 
 from bernoulli_diffusion.system import command_line
 
@@ -30,15 +30,20 @@ def lose_reader(number: int) -> None:
     setattr(sys, ("stdin", "stdout", "stderr")[number], open(number, "w", closefd=False))  # noqa: SIM115
 
 
+def break_stream(how, number: int) -> None:
+    without_pictures()
+    how(number)
+
+
 def train(folder: Path, prepare, number: int) -> tuple[Command, Path]:
     run_dir = make_run(folder / "run")
     command = Command(
         folder,
         "train.py",
         run_dir,
-        *("--device", "cpu", "--set", "training.epochs=1"),
-        prepare=prepare,
-        given=[number],
+        *("--set", "training.epochs=1"),
+        prepare=break_stream,
+        given=[prepare, number],
     )
     command.wait()
     assert json.loads((only_results_dir(run_dir) / "results.json").read_text())["status"] == (

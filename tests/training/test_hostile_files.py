@@ -20,7 +20,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from processes import ROOT, Command, make_run, only_results_dir
+from processes import ROOT, Command, make_run, only_results_dir, without_pictures
 
 from bernoulli_diffusion import generate, train
 from bernoulli_diffusion.config import SECTIONS
@@ -31,7 +31,6 @@ from bernoulli_diffusion.system import command_line, files
 from bernoulli_diffusion.system.interrupt import Interrupted
 from bernoulli_diffusion.training import checkpoint, soundness
 from bernoulli_diffusion.training.loop import Loop
-from bernoulli_diffusion.training.results_folder import ResultsFolder
 from bernoulli_diffusion.training.run_folder import read_run_folder
 from bernoulli_diffusion.training.trainer import Trainer
 
@@ -95,7 +94,7 @@ def call(script: str, *arguments: object) -> tuple[int, str]:
 def stopped(tmp_path_factory):
     """A run folder whose run was stopped in its last epoch, and the last checkpoint."""
     run_dir = make_run(tmp_path_factory.mktemp("stopped") / "run")
-    with without_pictures(), patch.object(Trainer, "measure_recommended", interrupt):
+    with pictureless(), patch.object(Trainer, "measure_recommended", interrupt):
         trainer = Trainer(
             read_run_folder(run_dir, ["training.epochs=1"]), torch.device("cpu"), quiet=True
         )
@@ -108,10 +107,11 @@ def interrupt(*_):
     raise Interrupted(2)
 
 
-def without_pictures():
-    return patch.multiple(
-        ResultsFolder, draw_progress=lambda _: None, draw_reverse_process=lambda *_: None
-    )
+@contextlib.contextmanager
+def pictureless():
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        without_pictures(monkeypatch.setattr)
+        yield
 
 
 def try_checkpoint(stopped, data: bytes) -> tuple[int, int]:
@@ -124,7 +124,7 @@ def try_checkpoint(stopped, data: bytes) -> tuple[int, int]:
         (only_results_dir(run_dir) / "checkpoints" / "model_best.pt").unlink()
         with inside(folder):
             drawn, _ = call("generate.py", path, 2, "--device", "cpu", "--gif", f"{folder}/x.gif")
-            with without_pictures():
+            with pictureless():
                 resumed, _ = call("train.py", run_dir, "--resume", "--device", "cpu", "--quiet")
         assert not (Path(folder) / "executed").exists()
     return drawn, resumed

@@ -12,24 +12,17 @@ from bernoulli_diffusion.system.errors import UserError
 from bernoulli_diffusion.system.interrupt import Interrupted
 from bernoulli_diffusion.training import checkpoint
 from bernoulli_diffusion.training.loop import Loop
-from bernoulli_diffusion.training.results_folder import ResultsFolder
 from bernoulli_diffusion.training.resume import resume
 from bernoulli_diffusion.training.run_folder import read_run_folder
 from bernoulli_diffusion.training.trainer import Trainer
 
+pytestmark = pytest.mark.usefixtures("no_pictures")
 CPU = torch.device("cpu")
 CONFIG = """\
 model: {T: 20, reverse_model: {width: 16, num_blocks: 1}}
 training: {lr: 0.02, warmup_steps: 5, num_val_samples: 4, num_val_steps: 2, num_bound_draws: 64}
 data: {batch_size: 32}
 """
-
-
-@pytest.fixture(autouse=True)
-def no_pictures(monkeypatch):
-    """Pictures take longer than these trainings."""
-    for name in ("draw_progress", "draw_reverse_process", "write_report"):
-        monkeypatch.setattr(ResultsFolder, name, lambda *_: None)
 
 
 def write_lines(path: Path, bits: np.ndarray) -> None:

@@ -37,6 +37,7 @@ from bernoulli_diffusion.training.resume import find_results_dir, resume
 from bernoulli_diffusion.training.run_folder import read_run_folder
 from bernoulli_diffusion.training.trainer import Trainer
 
+pytestmark = pytest.mark.usefixtures("no_pictures")
 CPU = torch.device("cpu")
 
 
@@ -138,21 +139,11 @@ def test_a_sudden_death(tmp_path, undisturbed, with_pictures, letter, times, del
 train_step = Loop.train_step
 
 
-@pytest.fixture(autouse=True)
-def no_pictures(monkeypatch):
-    take_out_pictures(monkeypatch)
-
-
-def take_out_pictures(monkeypatch) -> None:
-    monkeypatch.setattr(ResultsFolder, "draw_progress", lambda _: None)
-    monkeypatch.setattr(ResultsFolder, "draw_reverse_process", lambda *_: None)
-
-
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory) -> dict:
     """The last state of a run that nobody stopped."""
     with pytest.MonkeyPatch.context() as monkeypatch:
-        take_out_pictures(monkeypatch)
+        without_pictures(monkeypatch.setattr)
         trainer = start(make_run(tmp_path_factory.mktemp("whole") / "run"))
         trainer.train()
     return last_state(trainer)

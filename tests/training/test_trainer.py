@@ -17,7 +17,6 @@ from bernoulli_diffusion.results import plots
 from bernoulli_diffusion.sampling import sample
 from bernoulli_diffusion.system.errors import RunError
 from bernoulli_diffusion.training import checkpoint, results_folder, soundness
-from bernoulli_diffusion.training.results_folder import ResultsFolder
 from bernoulli_diffusion.training.run_folder import read_run_folder
 from bernoulli_diffusion.training.trainer import Trainer, new_results_dir
 from bernoulli_diffusion.training.validator import SAMPLES
@@ -68,13 +67,6 @@ def run_dir(tmp_path):
 
 def make(run_dir: Path, *overrides: str) -> Trainer:
     return Trainer(read_run_folder(run_dir, list(overrides)), CPU, quiet=True)
-
-
-@pytest.fixture
-def no_pictures(monkeypatch):
-    """Pictures take longer than these trainings."""
-    monkeypatch.setattr(ResultsFolder, "draw_progress", lambda _: None)
-    monkeypatch.setattr(ResultsFolder, "draw_reverse_process", lambda *_: None)
 
 
 def weights(trained: Trainer) -> dict[str, torch.Tensor]:

@@ -6,18 +6,18 @@ from pathlib import Path
 
 import pytest
 import torch
-from processes import Command, make_run, only_results_dir
+from processes import call, make_run, only_results_dir, without_pictures
 
 from bernoulli_diffusion.results import console, record
 from bernoulli_diffusion.system.errors import RunError, UserError
 from bernoulli_diffusion.system.files import require_writable
 from bernoulli_diffusion.training import checkpoint
-from bernoulli_diffusion.training.results_folder import ResultsFolder
 from bernoulli_diffusion.training.resume import resume
 from bernoulli_diffusion.training.run_folder import read_run_folder
 from bernoulli_diffusion.training.trainer import Trainer
 from bernoulli_diffusion.training.warm_start import trainer_from
 
+pytestmark = pytest.mark.usefixtures("no_pictures")
 CPU = torch.device("cpu")
 OTHER = """\
 from torch import nn
@@ -32,18 +32,11 @@ class ReverseModel(nn.Module):
 """
 
 
-@pytest.fixture(autouse=True)
-def without_pictures(monkeypatch):
-    monkeypatch.setattr(ResultsFolder, "draw_progress", lambda _: None)
-    monkeypatch.setattr(ResultsFolder, "draw_reverse_process", lambda *_: None)
-
-
 @pytest.fixture(scope="module")
 def first(tmp_path_factory) -> Path:
     """The best checkpoint of a run."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ResultsFolder, "draw_progress", lambda _: None)
-        patch.setattr(ResultsFolder, "draw_reverse_process", lambda *_: None)
+        without_pictures(patch.setattr)
         run_dir = make_run(tmp_path_factory.mktemp("first") / "run")
         folder = read_run_folder(run_dir, ["training.epochs=20", "training.lr=0.02"])
         return Trainer(folder, CPU, quiet=True).train() / "checkpoints" / "model_best.pt"
@@ -153,18 +146,17 @@ def test_a_run_that_began_so_is_resumed_bit_for_bit(tmp_path, first, monkeypatch
 def test_results_elsewhere(tmp_path):
     """Made there, found there by --resume, and what is told to be typed leads there."""
     run_dir, elsewhere = make_run(tmp_path / "run"), tmp_path / "a" / "place"
-    arguments = run_dir, "--device", "cpu", "--results", elsewhere
-    done = Command(tmp_path, "train.py", *arguments, "--set", "training.epochs=1")
-    assert done.wait() == 0, done.stderr
+    arguments = run_dir, "--results", elsewhere
+    done = call("train.py", *arguments, "--set", "training.epochs=1", prepare=without_pictures)
     [results_dir] = elsewhere.iterdir()
     assert done.stdout == f"{results_dir}\n"
     assert not (run_dir / "results").exists()
-    again = Command(tmp_path, "train.py", *arguments, "--resume")
-    assert (again.wait(), again.stdout) == (0, f"{results_dir}\n")
+    again = call("train.py", *arguments, "--resume")
+    assert again.stdout == f"{results_dir}\n"
     advice = f"--resume --results {elsewhere} --set training.epochs=2\n"
     assert again.stderr.endswith(advice)
     more = again.stderr.strip().split("train.py ")[1].split()
-    assert Command(tmp_path, "train.py", *more, "--device", "cpu").wait() == 0
+    call("train.py", *more, prepare=without_pictures)
     assert len(record.read(results_dir).losses) == 2
 
 
@@ -174,11 +166,10 @@ def test_a_place_where_nothing_can_be_written(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     wrong = tmp_path / "file" / "results"
     for more in ([], ["--check"]):
-        arguments = run_dir, "--device", "cpu", "--results", wrong, *more
-        command = Command(tmp_path, "train.py", *arguments)
-        assert (command.wait(), command.stdout) == (1, "")
+        done = call("train.py", run_dir, "--results", wrong, *more, code=1)
+        assert done.stdout == ""
         told = f"error: {wrong}: nothing can be written there: Not a directory; results can go "
-        assert command.stderr.splitlines()[-1].startswith(told)
+        assert done.stderr.splitlines()[-1].startswith(told)
     before = sorted(tmp_path.iterdir())
     require_writable(tmp_path / "not" / "yet", "")
     assert sorted(tmp_path.iterdir()) == before
