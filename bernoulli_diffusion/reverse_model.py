@@ -38,7 +38,8 @@ class ReverseModel(nn.Module):
         self.register_buffer("dropout", torch.tensor(dropout or 0.0))
         self.pairs = None
         if sequence_length <= MOST_PAIRED:
-            self.register_buffer("is_pair", 1 - torch.eye(sequence_length))
+            self.register_buffer("is_pair", torch.ones(sequence_length, sequence_length))
+            self.is_pair.fill_diagonal_(0)
             self.pairs = nn.Parameter(torch.zeros(sequence_length, sequence_length))
 
         self.time = Time(T, features=64)

@@ -29,7 +29,6 @@ _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(
     [
         "processes",
-        "torch._dynamo",  # which meta tensors may import
         *(
             ".".join(path.relative_to(ROOT).with_suffix("").parts)
             for path in sorted((ROOT / PACKAGE).rglob("*.py"))
