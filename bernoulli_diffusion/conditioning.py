@@ -294,7 +294,8 @@ def _draw(numbers: Tensor, runs: Runs, N: int, seed: int, independent: bool) -> 
     place = (first + chosen).flatten()  # (N,)
     # a particle of run k is another one than that of run j
     ancestor = runs.ancestor + MAX_PARTICLES * torch.arange(R, device=chosen.device)[:, None]
-    size = 1 / (share.square() / runs.effective_sample_size).sum()
+    sizes = runs.effective_sample_size.nan_to_num(1.0)  # at least 1, also without any evidence
+    size = 1 / (share.square() / sizes).sum()
     return Conditional(
         samples=runs.x_0.view(R * P, L)[place],
         mean=(together[:, :, None] * runs.x_0).sum(dim=(0, 1)),

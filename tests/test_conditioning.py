@@ -234,7 +234,7 @@ def test_a_run_without_evidence_does_not_count():
     weight = torch.full((runs, 4), 0.25).double().log()
     weight[1] = math.nan
     evidence = torch.tensor([0.0, -math.inf, math.log(3)]).double()
-    size = torch.full((runs,), 4.0).double()
+    size = torch.tensor([4.0, math.nan, 4.0]).double()
     known = conditioning.Runs(x_0, weight, evidence, size, torch.arange(4).repeat(runs, 1))
     one = conditioning._draw(torch.arange(runs), known, 8, 0, False)
     assert one.mean.tolist() == [1, 1]
@@ -245,6 +245,7 @@ def test_a_run_without_evidence_does_not_count():
         torch.arange(runs), known._replace(log_evidence=evidence - math.inf), 8, 0, False
     )
     assert none.mean.tolist() == pytest.approx([2 / 3, 2 / 3])
+    assert none.effective_sample_size == pytest.approx(1 / (1 / 4 + 1 + 1 / 4) * runs)
 
 
 def test_systematic_resampling_takes_each_as_often_as_its_weight_says():
