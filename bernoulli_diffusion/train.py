@@ -13,8 +13,8 @@ from pathlib import Path
 from .system.command_line import ArgumentParser, called_as, put_out, run, tell, trusting
 from .system.interrupt import Interrupted, ending_at_once
 
-# Options for the settings that are changed most, and for all others what to type instead.
 MOST_RECORDS = 2000  # of a table, that are compared with its rows
+# Options for the settings that are changed most, and for all others what to type instead.
 SHORT = {
     "epochs": "training.epochs",
     "lr": "training.lr",
@@ -206,9 +206,11 @@ def _train(arguments, group) -> None:
         inform(shlex.join(again))
         show(trainer.results_dir)
         sys.exit(stop.exit_code)
-    if trainer.folder.columns and group.is_first:
-        _compare_with_table(trainer, inform)
-    show(trainer.results_dir)
+    try:
+        if trainer.folder.columns and group.is_first:
+            _compare_with_table(trainer, inform)
+    finally:  # also after Ctrl-C
+        show(trainer.results_dir)
 
 
 def _compare_with_table(trainer, inform) -> None:
@@ -224,8 +226,11 @@ def _compare_with_table(trainer, inform) -> None:
         diffusion = checkpoints.restore(checkpoints.load(best), best)
         found = compare(trainer.folder.columns, diffusion, trainer.folder.path, count)
         add_to_report(trainer.results_dir, found)
-    except (OSError, UserError) as error:  # the model is trained and saved
-        trainer.progress.warn(f"report.html says nothing of the table: {error}")
+    except Exception as error:  # the model is trained and saved
+        what = (
+            error if isinstance(error, UserError | OSError) else f"{type(error).__name__}: {error}"
+        )
+        trainer.progress.warn(f"report.html says nothing of the table: {what}")
 
 
 command = partial(run, main)  # bernoulli-train, python train.py; returns the exit code

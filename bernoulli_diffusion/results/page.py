@@ -69,13 +69,18 @@ def write(results: Results, kind, folder: Path, shape: list[int] | None = None) 
     write_atomically(folder / FILE_NAME, page(results, kind, folder, shape))
 
 
-def _quality(folder: Path) -> dict | None:
-    """What was found of a model of a table, with its pictures; None if nothing was."""
+def _quality(folder: Path) -> str:
+    """What was found of a model of a table, with its pictures, as HTML; "" if nothing was."""
     text = read_text(folder / QUALITY)
     if not text:
-        return None
+        return ""
     pictures = [picture_file(folder / name, alt) for name, alt in QUALITY_PICTURES.items()]
-    return json.loads(text)["shown"] | {"pictures": pictures}
+    try:
+        shown = json.loads(text)["shown"] | {"pictures": pictures}
+        return rendered("quality.html", quality=shown).decode()
+    except Exception:  # the file may hold anything, and all else on the page is as it was
+        again = "<code>python -m bernoulli_diffusion.quality</code> writes it again."
+        return f'<p class="muted">{QUALITY} is not as it was written. {again}</p>'
 
 
 def _tiles(results: Results) -> list[tuple[str, str]]:

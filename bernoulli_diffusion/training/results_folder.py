@@ -79,6 +79,7 @@ class ResultsFolder:
         write_atomically(self.path / "config.yaml", text.encode())
         write_atomically(self.path / "reverse_model.py", self.run.source.text.encode())
         metrics.write_all(self.results, self.path)
+        (self.path / page.QUALITY).unlink(missing_ok=True)  # of weights that are trained further
 
     # ------------------------------------------------------------------------------- checkpoints
 

@@ -7,7 +7,8 @@ from results_folders import made_up, write_folder
 
 from bernoulli_diffusion.bits.process import BernoulliDiffusionProcess
 from bernoulli_diffusion.diffusion import Diffusion
-from bernoulli_diffusion.results import page
+from bernoulli_diffusion.kinds import KINDS
+from bernoulli_diffusion.results import page, record
 from bernoulli_diffusion.tables import quality
 from bernoulli_diffusion.tables.likeness import add_to_report, compare
 from bernoulli_diffusion.tables.planning import plan
@@ -94,3 +95,21 @@ def test_the_page_of_a_run(tmp_path):
     assert "b &lt;&amp;&gt;" in text
     assert "Can they be told apart?" in text
     assert (folder / "results.json").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{}",
+        "[1]",
+        "no JSON",
+        "[" * 100_000,
+        '{"shown": {"tiles": 3}}',
+        '{"shown": {"num_samples": "x"}}',
+    ],
+)
+def test_a_page_says_that_quality_json_is_damaged(tmp_path, text):
+    folder = write_folder(tmp_path, made_up([8.0, 7.0]))
+    (folder / page.QUALITY).write_text(text)
+    page.write(record.read(folder), KINDS["bernoulli"], folder)
+    assert f"{page.QUALITY} is not as it was written" in (folder / page.FILE_NAME).read_text()

@@ -27,12 +27,13 @@ from processes import (
 )
 
 from bernoulli_diffusion.likelihood import Estimate
+from bernoulli_diffusion.results.page import QUALITY
 from bernoulli_diffusion.system.errors import RunError, UserError
 from bernoulli_diffusion.system.files import lock
 from bernoulli_diffusion.system.interrupt import STOPPING, Interrupt, Interrupted, ending_at_once
 from bernoulli_diffusion.training import checkpoint
 from bernoulli_diffusion.training.loop import Loop
-from bernoulli_diffusion.training.results_folder import ResultsFolder
+from bernoulli_diffusion.training.results_folder import ResultsFolder, new_results_dir
 from bernoulli_diffusion.training.resume import find_results_dir, resume
 from bernoulli_diffusion.training.run_folder import read_run_folder
 from bernoulli_diffusion.training.trainer import Trainer
@@ -288,6 +289,15 @@ def test_more_epochs_of_a_falling_rate_warm_up_again_and_say_so(run_dir, monkeyp
     again = go_on(run_dir)
     assert not [note for note in again.folder.notes if "rises again" in note]
     assert again.loop.plan == resumed.loop.plan
+
+
+def test_a_run_that_goes_on_forgets_what_its_table_was_compared_with(run_dir):
+    trainer = start(run_dir, "training.epochs=1")
+    trainer.results_dir = new_results_dir(run_dir)
+    found = trainer.results_dir / QUALITY
+    found.write_text("{}")
+    trainer.files.begin()
+    assert not found.exists()
 
 
 def test_a_stop_while_it_warms_up_again_changes_nothing(run_dir, tmp_path, monkeypatch):
