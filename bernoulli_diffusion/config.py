@@ -6,6 +6,7 @@ that is written into the results folder and the README's table (tested) all foll
 
 import dataclasses
 import math
+import os
 import typing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -291,8 +292,12 @@ def parse_config(text: str, source: str) -> Config:
 
 def load_config(path: Path) -> Config:
     """The configuration in a file; all defaults if there is no such file."""
-    if not Path(path).exists():
+    try:
+        os.stat(path)
+    except FileNotFoundError:
         return Config()
+    except OSError:
+        pass  # it is there, and read_text says why it cannot be read
     return parse_config(read_text(path, "config", MAX_CONFIG_BYTES), str(path))
 
 

@@ -377,6 +377,13 @@ def test_what_is_not_a_config(text, expected):
 # ----------------------------------------------------------------------------- files
 
 
+def test_a_config_that_cannot_be_read_is_not_taken_for_none(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.symlink_to(path)
+    with pytest.raises(UserError):
+        load_config(path)
+
+
 def test_load_config(tmp_path):
     path = tmp_path / "config.yaml"
     assert load_config(path) == Config()
