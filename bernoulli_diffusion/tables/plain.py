@@ -43,7 +43,7 @@ def read(path: Path, of_kind: Callable, separator: str) -> tuple:
         plain = Path(folder) / "samples.txt"
         plain.write_bytes(text)
         try:
-            return of_kind(plain), found.understood
+            return of_kind(plain), found.understood + _left_out(found)
         except UserError as error:
             raise UserError(str(error).replace(printable(plain), printable(path))) from None
 
@@ -76,6 +76,11 @@ def _as_text(found: Table | Strings, separator: str) -> bytes | None:
     if separator:
         return None if (bits < 0).any() else _lines(bits.tolist(), separator)
     return to_text(np.where(bits < 0, ord("?") - ord("0"), bits).astype(np.uint8))
+
+
+def _left_out(found: Table | Strings) -> str:
+    is_all = isinstance(found, Strings) or len(_without_index(found.columns)) == len(found.columns)
+    return "" if is_all else "; the first column numbers the rows and is left out"
 
 
 def _without_index(columns: dict[str, Values]) -> list[Values]:

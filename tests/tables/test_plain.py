@@ -9,7 +9,9 @@ import zipfile
 import numpy as np
 import pytest
 
+from bernoulli_diffusion.bits.data import read_bit_strings
 from bernoulli_diffusion.system.errors import UserError
+from bernoulli_diffusion.tables import plain
 from bernoulli_diffusion.training.run_folder import read_run_folder
 
 BITS = (np.random.default_rng(0).random((50, 8)) < 0.4).astype(int)
@@ -156,3 +158,11 @@ def test_a_val_of_another_length(tmp_path):
     write(tmp_path / "val.txt", "0,1\n")
     with pytest.raises(UserError, match=r"val\.txt:1: 2 characters, but the strings of train"):
         read_run_folder(tmp_path)
+
+
+def test_a_column_that_numbers_the_rows_is_told(tmp_path):
+    path = tmp_path / "train.txt"
+    path.write_text(",a,b\n0,1,0\n1,1,1\n")
+    samples, understood = plain.read(path, read_bit_strings, "")
+    assert samples.bits().tolist() == [[1, 0], [1, 1]]
+    assert understood.endswith("; the first column numbers the rows and is left out")
