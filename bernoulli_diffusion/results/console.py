@@ -100,7 +100,9 @@ def end(trainer: Trainer) -> str:
     lines.append(f"time       {trainer.seconds():.1f} s")
     if best is not None:
         path = trainer.results_dir / "checkpoints" / "model_best.pt"
-        lines.append(f"next       python generate.py {shlex.quote(str(path))} 10")
+        steps = trainer.validator.num_final_steps  # the sampler that the shares are said of
+        how = f" --steps {steps}" if steps else ""
+        lines.append(f"next       python generate.py {shlex.quote(str(path))} 10{how}")
     return "\n".join(lines)
 
 

@@ -169,7 +169,7 @@ class Judge:
     ) -> record.Measured:
         measures = self.validator.measures
         bounds = self.bounds(diffusion, poll, FINAL_DRAWS)
-        samples = self.validator.draw(diffusion, poll)
+        samples = self.validator.draw(diffusion, poll, at_the_end=True)
         self.results.statistics = measures.statistics(samples)
         return record.Measured(
             epoch=epoch,

@@ -15,6 +15,8 @@ from .distributed import Processes
 # Streams of random numbers. The same noise serves every validation, so that two epochs differ by the
 # model alone. Only that of SAMPLES depends on the run's seed.
 SUBSET, BOUND_DRAWS, SAMPLES = 1, 3, 4
+# Values times steps that the samples at the end may take by the exact law: some 15 seconds of one core.
+MOST_EXACT = 200_000_000
 
 
 class Validator:
@@ -65,7 +67,17 @@ class Validator:
         shares = self.processes.gather(lambda: [draws(part) for part in subsets])
         return dict(zip(("train", "val"), map(estimate, zip(*shares, strict=True)), strict=True))
 
-    def draw(self, diffusion: Diffusion, poll=lambda: None):
+    @property
+    def num_final_steps(self) -> int | None:
+        """Network calls behind the samples at the end; None, the exact law, unless it takes too long.
+
+        A few calls are near the law, but not so near that rare things are as frequent.
+        """
+        training = self.config.training
+        work = training.num_val_samples * self.length * self.config.model.T
+        return training.num_val_steps if work > MOST_EXACT else None
+
+    def draw(self, diffusion: Diffusion, poll=lambda: None, *, at_the_end: bool = False):
         """num_val_samples samples, always from the same noise."""
         training = self.config.training
         batches = sample(
@@ -73,7 +85,7 @@ class Validator:
             self.length,
             self.processes.share(training.num_val_samples),
             derive_seed(training.seed, SAMPLES),
-            training.num_val_steps,
+            self.num_final_steps if at_the_end else training.num_val_steps,
             batch_size=training.val_batch_size,
             device=self.device,
             poll=poll,

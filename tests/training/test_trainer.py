@@ -16,7 +16,7 @@ from bernoulli_diffusion.noise import derive_seed
 from bernoulli_diffusion.results import plots
 from bernoulli_diffusion.sampling import sample
 from bernoulli_diffusion.system.errors import RunError
-from bernoulli_diffusion.training import checkpoint, results_folder, soundness
+from bernoulli_diffusion.training import checkpoint, results_folder, soundness, validator
 from bernoulli_diffusion.training.run_folder import read_run_folder
 from bernoulli_diffusion.training.trainer import Trainer, new_results_dir
 from bernoulli_diffusion.training.validator import SAMPLES
@@ -458,6 +458,20 @@ def test_it_learns(run_dir, precision):
     told = results(trained)
     assert told["bound"]["train"][-1] < 5.2
     assert told["proportions"]["train"][-1] > 0.75
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_the_samples_at_the_end_are_of_the_sampler_that_is_printed(run_dir, monkeypatch):
+    """The exact law, as generate.py's; or so many calls, if that would take too long."""
+    trained = make(run_dir, "training.num_val_steps=3")
+    seed = derive_seed(trained.training.seed, SAMPLES)
+    for steps in (None, 3):
+        if steps:
+            monkeypatch.setattr(validator, "MOST_EXACT", 1)
+        samples = trained.validator.draw(trained.averaged, at_the_end=True)
+        (batch,) = sample(trained.averaged, trained.length, range(20), seed, steps)
+        assert samples.bits().tolist() == batch.tolist()
+        assert trained.validator.num_final_steps == steps
 
 
 @pytest.mark.usefixtures("no_pictures")
