@@ -211,9 +211,9 @@ def when(begins) -> None:
     """Call begins(letter, times) whenever a phase begins for the times-th time."""
 
     def wrap(letter: str, method, count):
-        def wrapped(*arguments):
+        def wrapped(*arguments, **options):
             begins(letter, next(count))
-            return method(*arguments)
+            return method(*arguments, **options)
 
         return wrapped
 
