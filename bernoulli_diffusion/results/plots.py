@@ -181,9 +181,8 @@ def _draw_distance(axes: Axes, measure: Measure, results: Results) -> None:
         least = max(shown.min(), 1e-4 * shown.max())
         axes.set_yscale("log")
         axes.set_ylim(least / 2, 1.5 * max(shown.max(), measure.floor_high or 0))
-        few = shown.max() < 10 * least  # else the ticks between powers of ten would crowd
+        _log_ticks(axes, shown.max() / least)
         axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
-        axes.yaxis.set_minor_formatter(StrMethodFormatter("{x:g}") if few else NullFormatter())
     axes.set_ylabel("distance" if len(measure.label) > 24 else measure.label)
     _legend_above(
         axes, f"{measure.label.capitalize()} between samples and {results.shown_beside}.txt"
@@ -253,6 +252,13 @@ def _epochs_axis(axes: Axes, epochs: np.ndarray) -> None:
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
 
 
+def _log_ticks(axes: Axes, ratio: float) -> None:
+    """1, 2 and 5 of each power of ten; the powers alone where the largest is 1,000 times the least."""
+    steps = (1, 2, 5) if ratio < 1000 else (1,)
+    axes.yaxis.set_major_locator(LogLocator(subs=steps, numticks=12))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+
+
 def _bits_axis(axes: Axes, bits: np.ndarray) -> None:
     """Limits around bits (finite); logarithmic when they span a factor of eight or more."""
     bits = bits if bits.size else np.array([1.0])
@@ -261,10 +267,7 @@ def _bits_axis(axes: Axes, bits: np.ndarray) -> None:
         axes.set_yscale("log")
         margin = (high / low) ** 0.05
         axes.set_ylim(low / margin, high * margin)
-        decades = math.log10(high / low)
-        steps = (1, 2, 5) if decades < 3 else (1,)
-        axes.yaxis.set_major_locator(LogLocator(subs=steps, numticks=12))
-        axes.yaxis.set_minor_formatter(NullFormatter())
+        _log_ticks(axes, high / low)
     else:
         margin = 0.05 * (high - low) or 0.05 * abs(high) or 1.0
         axes.set_ylim(low - margin, high + margin)
