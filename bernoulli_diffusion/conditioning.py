@@ -31,6 +31,8 @@ CHECKS, CHECKS_THINNED = 100, 24
 COMMON = 8
 MAX_PARTICLES = 1 << 20  # of a run
 MAX_RUNS = 1 << 20  # for one row of evidence
+# Numbers of runs whose mean likelihood is extrapolated: fewer show too little, and more need it less.
+EXTRAPOLATED = range(4, 33)
 # streams of random numbers derived from one seed
 WALK, RESAMPLING, DRAWING, DENOISING, REPLACING, BLUR = range(6)
 
@@ -435,8 +437,8 @@ def log2_likelihoods(
 
     Each of `repeats` runs of `particles` particles estimates p(x_0) without bias; of blurred numbers
     it is the mean density over their cells, since each run has a blur of its own. The logarithm of a
-    mean over few runs is too low on average, by an amount that falls with their number: the jackknife
-    (Quenouille 1956) finds that from leaving out one at a time, and takes it off.
+    mean over few runs is too low on average, by an amount that falls with their number: _log_mean
+    finds that in the means of fewer of them, and takes it off.
     """
     lines = max(1, batch_size // (particles * repeats))
     for first in range(0, len(strings), lines):
@@ -458,16 +460,45 @@ def log2_likelihoods(
 
 
 def _log_mean(log_p: Tensor) -> tuple[Tensor, Tensor]:
-    """log of the mean of each row of p and its standard error, by the jackknife. log_p: (n, R)."""
+    """log of the mean of each row of p, and its standard error by the jackknife. log_p: (n, R)."""
+    R = log_p.shape[1]
+    if R == 1:
+        return log_p[:, 0], torch.full_like(log_p[:, 0], math.nan)
+    if R in EXTRAPOLATED:
+        mean = _extrapolated(log_p)
+        others = [torch.cat([log_p[:, :i], log_p[:, i + 1 :]], dim=1) for i in range(R)]
+        without = torch.stack([_extrapolated(rest) for rest in others], dim=1)
+    else:
+        mean, without = _jackknife(log_p), _means_without_each(log_p)
+    apart = without - without.mean(dim=1, keepdim=True)  # (n, R)
+    return mean, ((R - 1) / R * apart.square().sum(dim=1)).sqrt()
+
+
+def _extrapolated(log_p: Tensor) -> Tensor:
+    """log of the mean of each row of p (n, R), less the bias that the jackknife leaves.
+
+    Now and then a run finds far more than the others, and what the jackknife leaves then falls with R
+    no faster than 1 / R. How much it leaves of two runs, all pairs together tell.
+    """
+    R = log_p.shape[1]
+    first, second = torch.triu_indices(R, R, offset=1)
+    pairs = torch.stack([log_p[:, first], log_p[:, second]], dim=2)  # (n, R (R - 1) / 2, 2)
+    of_pairs = _jackknife(pairs.flatten(0, 1)).view(len(log_p), -1).mean(dim=1)
+    return (R * _jackknife(log_p) - 2 * of_pairs) / (R - 2)
+
+
+def _jackknife(log_p: Tensor) -> Tensor:
+    """log of the mean of each row of p (n, R), less its bias in 1 / R (Quenouille 1956)."""
     R = log_p.shape[1]
     mean = log_p.logsumexp(dim=1) - math.log(R)
-    if R == 1:
-        return mean, torch.full_like(mean, math.nan)
+    return R * mean - (R - 1) * _means_without_each(log_p).mean(dim=1)
+
+
+def _means_without_each(log_p: Tensor) -> Tensor:
+    """log of the mean of each row of p without each of its numbers. log_p: (n, R). Returns (n, R)."""
+    R = log_p.shape[1]
     left_out = log_p[:, None].masked_fill(torch.eye(R, dtype=torch.bool), -math.inf)  # (n, R, R)
-    without = left_out.logsumexp(dim=2) - math.log(R - 1)  # (n, R): mean without each one
-    center = without.mean(dim=1)
-    variance = (R - 1) / R * (without - center[:, None]).square().sum(dim=1)
-    return R * mean - (R - 1) * center, variance.sqrt()
+    return left_out.logsumexp(dim=2) - math.log(R - 1)
 
 
 def _deviation(x: Tensor) -> Tensor:
