@@ -23,14 +23,16 @@ from .system.files import lock, write_atomically
 from .system.interrupt import ending_at_once
 
 DESCRIPTION = """\
-Train a portfolio of networks and settings on a run folder, each for a short time; give those with the
-better bound on val.txt twice the time, and again (successive halving); then make an ensemble of what
-is worth it. Every trial is an ordinary results folder of RUN_DIR. The last line printed is the
+Train a portfolio of networks and settings on a run folder, each for a short time; give the quarter
+with the better bounds on val.txt four times as long, and again (successive halving); then make an
+ensemble of what is worth it. Every trial is an ordinary results folder of RUN_DIR. The last line printed is the
 checkpoint to use. Stopped, the same command goes on."""
 
-ROUNDS = 3  # of halving
+ROUNDS, FACTOR = 3, 4  # of halving: each keeps one of so many, which gets so many times the time
 LAST_SHARE = 0.08  # of the time, for the ensemble
 LEAST_SECONDS = 15  # a trial shorter than this says nothing
+# Of the trials before the last round, which are soon forgotten: as little beside training as can be.
+BRIEF = {"training.num_val_samples": 50, "training.validate_every_n_epochs": 1_000_000}
 MORE_ROUNDS = 8  # with other seeds, if trials ended early and there is time
 MOST_MEMBERS = 10  # that the ensemble is chosen from
 POLL_SECONDS = 0.2
@@ -199,8 +201,9 @@ def portfolio(suited: Collection[str], has_own: bool, networks: list[Path]) -> l
     ]
     found += [candidate for candidate in packaged if candidate.network in suited]
     found += [
-        Candidate("wide", "default", {"width": 512, "dropout": 0.2}),
-        Candidate("small", "default", {"width": 128, "dropout": 0.4}),
+        Candidate("wide", "default", {"width": 512}),
+        Candidate("wide_dropout", "default", {"width": 512, "dropout": 0.2}),
+        Candidate("small_dropout", "default", {"width": 128, "dropout": 0.4}),
     ]
     return found
 
@@ -278,10 +281,9 @@ class Search:
             names.pop()  # better a few with enough time
         first = max(first, LEAST_SECONDS)
         for r in range(ROUNDS):
-            chosen = names if r == 0 else self.ranking()[: -(-len(names) // 2**r)]
-            for name in chosen:
+            for name in names if r == 0 else self.ranking()[: self.num_kept(len(names), r)]:
                 if not any(t.candidate == name and t.round == r for t in self.trials):
-                    self.trials.append(Trial(name, r, 2**r * first / 60, r))
+                    self.trials.append(Trial(name, r, FACTOR**r * first / 60, r))
             self.run_round(r)
         for r in range(ROUNDS, ROUNDS + MORE_ROUNDS):  # trials that ended early have left some
             if self.seconds_left() < 2 * LEAST_SECONDS:
@@ -293,8 +295,12 @@ class Search:
 
     def first_seconds(self, num_candidates: int) -> float:
         """For each trial of the first round, so that all rounds fit in the time."""
-        shares = sum(-(-num_candidates // 2**r) * 2**r for r in range(ROUNDS))
+        shares = sum(self.num_kept(num_candidates, r) * FACTOR**r for r in range(ROUNDS))
         return 60 * self.minutes * (1 - LAST_SHARE) * self.processes / shares
+
+    def num_kept(self, num_candidates: int, r: int) -> int:
+        """How many train in round r: enough that no process waits."""
+        return min(num_candidates, max(self.processes, math.ceil(num_candidates / FACTOR**r)))
 
     def run_round(self, r: int) -> None:
         """Run what is waiting in a round, a few at a time."""
@@ -335,6 +341,8 @@ class Search:
             "training.max_minutes": round(training / 60, 3),
             "training.seed": self.seed + trial.seed,
         }
+        if trial.round < ROUNDS - 1:
+            settings |= BRIEF
         command = [sys.executable, "-m", "bernoulli_diffusion.train", str(self.run_dir), "--quiet"]
         command += ["--device", self.device]
         if trial.status == "stopped" and not candidate.is_given:  # to resume that takes trust

@@ -73,14 +73,14 @@ def at_once(monkeypatch):
     monkeypatch.setattr(search, "POLL_SECONDS", 0)
 
 
-def test_halving_gives_the_better_half_twice_the_time(tmp_path):
+def test_halving_gives_the_best_quarter_four_times_the_time(tmp_path):
     one = Clockwork(tmp_path)
     one.run_all()
     rounds = [[t for t in one.trials if t.round == r] for r in range(3)]
-    assert ["".join(t.candidate for t in r) for r in rounds] == ["abcde", "bdc", "bd"]
+    assert ["".join(t.candidate for t in r) for r in rounds] == ["abcde", "bd", "b"]
     first = rounds[0][0].minutes
     for r, trials in enumerate(rounds):
-        assert [t.minutes for t in trials] == pytest.approx([2**r * first] * len(trials))
+        assert [t.minutes for t in trials] == pytest.approx([4**r * first] * len(trials))
     assert 0.8 * 600 < one.now <= 600
     assert one.best().candidate == "b"
     assert one.ranking() == ["b", "d", "c", "e", "a"]
