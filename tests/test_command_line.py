@@ -653,14 +653,20 @@ def test_head_ends_it_quietly(trained):
     assert re.fullmatch("[01]{8}\n", outcome.stdout)
 
 
-def test_ctrl_c_ends_it_quietly(trained, tmp_path):
+@pytest.mark.parametrize(
+    "signals", [[signal.SIGINT], [signal.SIGTERM] * 3], ids=["Ctrl-C", "timeout"]
+)
+def test_a_signal_ends_it_quietly(signals, trained, tmp_path):
+    """timeout sends its signal to the command and once more to its group."""
     command = processes.Command(tmp_path, "generate.py", trained.best, 10**9)
     deadline = time.monotonic() + 60
     while "\n" not in command.stdout:
         assert time.monotonic() < deadline
         time.sleep(0.01)
-    os.kill(command.pid, signal.SIGINT)
-    assert (command.wait(), command.stderr) == (130, "")
+    for number in signals:
+        os.kill(command.pid, number)
+        time.sleep(0.01)
+    assert (command.wait(), command.stderr) == (128 + signals[0], "")
     assert re.match("[01]{8}\n", command.stdout)
 
 

@@ -24,6 +24,7 @@ OUT_OF_MEMORY = (
 )
 
 SECONDS_TO_SPEAK = 3
+SECONDS_OF_ONE_STOP = 1.0  # two signals within them are one request to stop
 FULL = (errno.ENOSPC, errno.EDQUOT)  # a disk, or one's share of it
 PACKAGE = __name__.partition(".")[0]
 
@@ -213,7 +214,7 @@ def run(main) -> int:
     """
     tune_process()
     _open_closed_streams()
-    handle(_end)
+    handle(_ending())
     try:
         with contextlib.suppress(AttributeError):  # stdout may be anything while testing
             sys.stdout.reconfigure(errors="surrogateescape")  # a path as the system gave it
@@ -248,9 +249,20 @@ def _flush(stream) -> None:
         _discard(stream)
 
 
-def _end(number: int, _frame) -> None:
-    """A signal ends a command as Ctrl-C does, so that temporary files go."""
-    raise KeyboardInterrupt(number)
+def _ending() -> Callable:
+    """A handler by which a signal ends a command as Ctrl-C does, so that temporary files go.
+
+    Not a second one at nearly the same time: timeout and some shells tell a command and then its group.
+    """
+    stopped_at = -math.inf
+
+    def end(number: int, _frame) -> None:
+        nonlocal stopped_at
+        if time.monotonic() - stopped_at > SECONDS_OF_ONE_STOP:
+            stopped_at = time.monotonic()
+            raise KeyboardInterrupt(number)
+
+    return end
 
 
 def _open_closed_streams() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -84,3 +85,14 @@ def test_files_do_not_take_the_number_of_a_closed_stream(tmp_path, monkeypatch):
         os.dup2(kept, 1)
         os.close(kept)
     assert (tmp_path / "file").read_text() == ""
+
+
+def test_two_signals_at_once_are_one_request_to_stop(monkeypatch):
+    end, now = command_line._ending(), 100.0
+    monkeypatch.setattr(command_line.time, "monotonic", lambda: now)
+    with pytest.raises(KeyboardInterrupt):
+        end(signal.SIGTERM, None)
+    end(signal.SIGTERM, None)  # while temporary files go
+    now += 2
+    with pytest.raises(KeyboardInterrupt):
+        end(signal.SIGTERM, None)
