@@ -25,14 +25,20 @@ from .system.interrupt import ending_at_once
 DESCRIPTION = """\
 Train a portfolio of networks and settings on a run folder, each for a short time; give the quarter
 with the better bounds on val.txt four times as long, and again (successive halving); then make an
-ensemble of what is worth it. Every trial is an ordinary results folder of RUN_DIR. The last line printed is the
-checkpoint to use. Stopped, the same command goes on."""
+ensemble of what is worth it. Every trial is an ordinary results folder of RUN_DIR. The last line
+printed is the checkpoint to use. Stopped, the same command goes on."""
 
 ROUNDS, FACTOR = 3, 4  # of halving: each keeps one of so many, which gets so many times the time
 LAST_SHARE = 0.08  # of the time, for the ensemble
 LEAST_SECONDS = 15  # a trial shorter than this says nothing
 # Of the trials before the last round, which are soon forgotten: as little beside training as can be.
-BRIEF = {"training.num_val_samples": 50, "training.validate_every_n_epochs": 1_000_000}
+BRIEF = {
+    "training.num_val_samples": 50,
+    "training.num_bound_draws": 256,
+    "training.validate_every_n_epochs": 1_000_000,
+}
+OVERTIME = 1.5  # times its own time: then a trial is stopped, for the others' sake
+SECONDS_BESIDE = 5.0  # that a trial is thought to take to start, and to draw its last pictures
 MORE_ROUNDS = 8  # with other seeds, if trials ended early and there is time
 MOST_MEMBERS = 10  # that the ensemble is chosen from
 POLL_SECONDS = 0.2
@@ -231,7 +237,7 @@ class Search:
         self.folder = run_dir / "search"
         self.trials: list[Trial] = []
         self.seconds_before, self.started = 0.0, time.monotonic()
-        self.seconds_beside = 5.0  # that a trial takes to start, and to draw its last pictures
+        self.seconds_beside: dict[str, float] = {}  # training, by candidate
 
     # ------------------------------------------------------------------------------- time
 
@@ -316,7 +322,9 @@ class Search:
                     running.append((trial, self.start(trial)))
                     self.save()
                 for trial, process in list(running):
-                    if self.seconds_left() < 0 and not process.is_overdue:
+                    overtime = self.seconds() - process.started - OVERTIME * 60 * trial.minutes
+                    is_over = self.seconds_left() < 0 or overtime > 0
+                    if is_over and not process.is_overdue:
                         process.is_overdue = True
                         process.terminate()  # it saves, and what it has counts
                     if process.poll() is not None:
@@ -336,7 +344,8 @@ class Search:
 
     def start(self, trial: Trial) -> subprocess.Popen:
         candidate = self.candidates[trial.candidate]
-        training = max(30 * trial.minutes, 60 * trial.minutes - self.seconds_beside)
+        beside = self.seconds_beside.get(trial.candidate, SECONDS_BESIDE)
+        training = max(30 * trial.minutes, 60 * trial.minutes - beside)
         settings = {
             "training.max_minutes": round(training / 60, 3),
             "training.seed": self.seed + trial.seed,
@@ -366,7 +375,7 @@ class Search:
                 start_new_session=True,
             )
         trial.status, process.is_overdue = "running", False
-        process.started, process.training = time.monotonic(), training
+        process.started, process.training = self.seconds(), training
         return process
 
     def log_of(self, trial: Trial) -> Path:
@@ -375,14 +384,17 @@ class Search:
 
     def finish(self, trial: Trial, process: subprocess.Popen) -> None:
         """Note what came of a trial, measured on the draws that serve all of them."""
-        beside = max(0.0, time.monotonic() - process.started - process.training)
-        self.seconds_beside = (self.seconds_beside + beside) / 2
+        beside = max(0.0, self.seconds() - process.started - process.training)
+        self.seconds_beside[trial.candidate] = beside
         trial.results_dir = _last_line(process.stdout.read()) or None
         has_failed = process.returncode and not process.is_overdue
         if has_failed or not trial.results_dir or not trial.checkpoint.exists():
             trial.status = "failed"
             reason = (
-                _last_line(self.log_of(trial).read_bytes()) or f"exit code {process.returncode}"
+                "nothing to show in its time"
+                if process.is_overdue
+                else _last_line(self.log_of(trial).read_bytes())
+                or f"exit code {process.returncode}"
             )
             tell(f"{self.clock()} {trial.candidate}: failed: {reason}")
             return

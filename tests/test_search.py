@@ -65,7 +65,9 @@ class Clockwork(Search):
         (results / "checkpoints" / "model_best.pt").write_bytes(b"")
         self.log_of(trial).write_bytes(b"the reason\n")
         trial.status = "running"
-        return Finished(results, int(trial.candidate in self.failing))
+        finished = Finished(results, int(trial.candidate in self.failing))
+        finished.started = self.now
+        return finished
 
 
 @pytest.fixture(autouse=True)
@@ -118,6 +120,25 @@ def test_the_time_is_kept_even_if_a_trial_does_not_end(tmp_path):
     one.start = start_without_end
     one.run_all()
     assert [t.candidate for t in one.done()] == ["a"]
+
+
+def test_a_trial_that_takes_much_longer_than_its_time_is_stopped(tmp_path):
+    one = Clockwork(tmp_path, minutes=10)
+    start = one.start
+
+    def start_slowly(trial: Trial) -> Finished:
+        finished = start(trial)
+        if trial.candidate != "b":
+            return finished
+        endless = Endless(one.run_dir / "results" / f"{trial.candidate}_{trial.seed}")
+        endless.started, one.now = finished.started, one.now + 120 * trial.minutes
+        return endless
+
+    one.start = start_slowly
+    one.run_all()
+    first_round = [t for t in one.trials if t.round == 0]
+    assert [(t.candidate, t.status) for t in first_round] == [(name, "done") for name in "abcde"]
+    assert one.now <= 720
 
 
 def test_who_fails_is_told_and_dropped(tmp_path, capsys):
