@@ -246,7 +246,12 @@ class Search:
 
     def seconds_left(self) -> float:
         """Until trials must end, so that the ensemble has its time."""
-        return 60 * self.minutes * (1 - LAST_SHARE) - self.seconds()
+        return self.most_seconds - self.seconds()
+
+    @property
+    def most_seconds(self) -> float:
+        """For all trials together."""
+        return 60 * self.minutes * (1 - LAST_SHARE)
 
     # ------------------------------------------------------------------------------- state
 
@@ -283,13 +288,16 @@ class Search:
     def run_all(self) -> None:
         """All rounds, and then the best candidates with other seeds, until the time is over."""
         names = list(self.candidates)
-        while (first := self.first_seconds(len(names))) < LEAST_SECONDS and len(names) > 2:
+        while self.seconds_of_each(len(names), 0, self.most_seconds) < LEAST_SECONDS:
+            if len(names) <= 2:
+                break
             names.pop()  # better a few with enough time
-        first = max(first, LEAST_SECONDS)
         for r in range(ROUNDS):
+            seconds = self.seconds_of_each(len(names), r, self.seconds_left())
+            minutes = max(seconds, LEAST_SECONDS) / 60
             for name in names if r == 0 else self.ranking()[: self.num_kept(len(names), r)]:
                 if not any(t.candidate == name and t.round == r for t in self.trials):
-                    self.trials.append(Trial(name, r, FACTOR**r * first / 60, r))
+                    self.trials.append(Trial(name, r, minutes, r))
             self.run_round(r)
         for r in range(ROUNDS, ROUNDS + MORE_ROUNDS):  # trials that ended early have left some
             if self.seconds_left() < 2 * LEAST_SECONDS:
@@ -299,10 +307,11 @@ class Search:
                     self.trials.append(Trial(name, r, self.seconds_left() / 60, r))
             self.run_round(r)
 
-    def first_seconds(self, num_candidates: int) -> float:
-        """For each trial of the first round, so that all rounds fit in the time."""
-        shares = sum(self.num_kept(num_candidates, r) * FACTOR**r for r in range(ROUNDS))
-        return 60 * self.minutes * (1 - LAST_SHARE) * self.processes / shares
+    def seconds_of_each(self, num_candidates: int, r: int, seconds: float) -> float:
+        """For each trial of round r, so that it and all later rounds take so many seconds."""
+        later = range(r, ROUNDS)
+        shares = sum(self.num_kept(num_candidates, q) * FACTOR ** (q - r) for q in later)
+        return seconds * self.processes / shares
 
     def num_kept(self, num_candidates: int, r: int) -> int:
         """How many train in round r: enough that no process waits."""
