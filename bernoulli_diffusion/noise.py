@@ -131,3 +131,42 @@ class Permutation:
         if outside.any():
             numbers[outside] = self(numbers[outside])
         return numbers
+
+
+class Passes:
+    """Which rows each training batch takes: one permutation of n rows after another.
+
+    Every batch is full: the last one of a pass takes its missing rows from the next pass. Batch number k
+    is a pure function of (seed, k).
+
+    shard: (rank, world), for one of several processes: of each batch, the rows rank, rank + world,
+    rank + 2 world ... alone. All shards together are the batch.
+    """
+
+    def __init__(self, n: int, batch_size: int, seed: int, shard: tuple[int, int] = (0, 1)):
+        self.n, self.batch_size, self.seed, self.shard = n, batch_size, seed, shard
+        self._number, self._permutation = None, None  # of the pass that was asked for last
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return -(-self.n // self.batch_size)
+
+    def rows(self, k: int) -> np.ndarray:
+        """The rows of this shard of batch k: (B,) int64."""
+        n, (rank, world) = self.n, self.shard
+        first, end = k * self.batch_size, (k + 1) * self.batch_size
+        positions = np.arange(first + rank, end, world)
+        parts = []
+        for number in range(first // n, (end - 1) // n + 1):
+            here = positions[positions // n == number] - number * n
+            parts.append(self._pass(number)(here))
+        return np.concatenate(parts)
+
+    def _pass(self, number: int) -> Permutation:
+        if number != self._number:
+            self._permutation = Permutation(self.n, self.generator(number))
+            self._number = number
+        return self._permutation
+
+    def generator(self, number: int) -> torch.Generator:
+        return torch.Generator().manual_seed(derive_seed(self.seed, number))
