@@ -52,9 +52,51 @@ def ideal_logits(p: Tensor, b: int, T: int) -> Tensor:
     return logits
 
 
+class Oracle:
+    """What is true of files whose lines are a number of parts, each drawn by the law p.
+
+    Of a heterogeneous file's lines a share has parts drawn by the law wide. bound_of and cost_of say what
+    each value of a part adds to the bound of a line, and to -log2 p(x_0) under the model's own law.
+    """
+
+    parts: int
+    p: np.ndarray
+    bound_of: np.ndarray
+    cost_of: np.ndarray
+
+    @property
+    def wide(self) -> np.ndarray:
+        return np.full(len(self.p), 1 / len(self.p))
+
+    def draw(self, n: int, heterogeneous: bool, rng: np.random.Generator) -> np.ndarray:
+        """The parts of n lines, (n, parts)."""
+        number = rng.choice(len(self.p), (n, self.parts), p=self.p)
+        if heterogeneous:
+            wide = rng.random(n) < WIDE_SHARE
+            number[wide] = rng.integers(0, len(self.p), (wide.sum(), self.parts))
+        return number
+
+    def bounds(self, number: np.ndarray) -> np.ndarray:
+        return self.bound_of[number].sum(axis=1)
+
+    def costs(self, number: np.ndarray) -> np.ndarray:
+        """-log2 p(x_0) under the model's own law."""
+        return self.cost_of[number].sum(axis=1)
+
+    def _mean(self, of_part: np.ndarray, heterogeneous: bool) -> float:
+        share = WIDE_SHARE * heterogeneous
+        return self.parts * float(((1 - share) * self.p + share * self.wide) @ of_part)
+
+    def law_bound(self, heterogeneous: bool) -> float:
+        return self._mean(self.bound_of, heterogeneous)
+
+    def law_cost(self, heterogeneous: bool) -> float:
+        return self._mean(self.cost_of, heterogeneous)
+
+
 @dataclass
-class BitsOracle:
-    """Files of strings, a network, and what is true of them.
+class BitsOracle(Oracle):
+    """Files of strings of blocks of bits, and a network.
 
     noise: how far the log-odds are off the perfect ones; mirrored: everything with 0 and 1 exchanged,
     a network as good as the first one for a law that is symmetric, though not for any one string.
@@ -62,7 +104,7 @@ class BitsOracle:
 
     noise: float = 0.4
     mirrored: bool = False
-    blocks: int = 3
+    parts: int = 3
     T: int = 20
     b: int = 4
     is_symmetric: bool = False
@@ -71,43 +113,22 @@ class BitsOracle:
         generator = torch.Generator().manual_seed(5)
         p = torch.rand(2**self.b, generator=generator).double().pow(6) + 1e-3
         p = p + p.flip(0) if self.is_symmetric else p
-        self.p = p / p.sum()
-        logits = ideal_logits(self.p, self.b, self.T)
+        p = p / p.sum()
+        self.p = p.numpy()
+        logits = ideal_logits(p, self.b, self.T)
         logits += self.noise * torch.randn(logits.shape, generator=generator)
         if self.mirrored:  # string number k is the mirror image of number 2^b - 1 - k
             logits = -logits.flip(1)
         table = exact.TableModel(logits)
         self.diffusion = Diffusion(BernoulliDiffusionProcess(self.T), BlockModel(table))
-        self.of_block = exact.bound(table).numpy()  # bits
-        self.cost_of_block = -exact.law(table).log2().numpy()
-        self.uniform = np.full(2**self.b, 0.5**self.b)
+        self.bound_of = exact.bound(table).numpy()  # bits
+        self.cost_of = -exact.law(table).log2().numpy()
 
     def file(self, n: int, heterogeneous: bool, rng: np.random.Generator):
         """n lines from the law, and their block numbers (n, blocks)."""
-        number = rng.choice(2**self.b, (n, self.blocks), p=self.p.numpy())
-        if heterogeneous:
-            wide = rng.random(n) < WIDE_SHARE
-            number[wide] = rng.integers(0, 2**self.b, (wide.sum(), self.blocks))
+        number = self.draw(n, heterogeneous, rng)
         bits = exact.states(self.b).numpy()[number].reshape(n, -1)
         return BitStrings.from_bits(bits), number
-
-    def bounds(self, number: np.ndarray) -> np.ndarray:
-        return self.of_block[number].sum(axis=1)
-
-    def costs(self, number: np.ndarray) -> np.ndarray:
-        """-log2 p(x_0) under the model's own law."""
-        return self.cost_of_block[number].sum(axis=1)
-
-    def mean(self, of_block: np.ndarray, heterogeneous: bool) -> float:
-        share = WIDE_SHARE * heterogeneous
-        law = (1 - share) * self.p.numpy() + share * self.uniform
-        return self.blocks * float(law @ of_block)
-
-    def law_bound(self, heterogeneous: bool) -> float:
-        return self.mean(self.of_block, heterogeneous)
-
-    def law_cost(self, heterogeneous: bool) -> float:
-        return self.mean(self.cost_of_block, heterogeneous)
 
 
 class ElementwiseModel(nn.Module):
@@ -123,13 +144,13 @@ class ElementwiseModel(nn.Module):
 
 
 @dataclass
-class NumbersOracle:
+class NumbersOracle(Oracle):
     """Samples of whole numbers, blurred over their cells; otherwise as BitsOracle."""
 
     gain: float = 0.9
     bend: float = 0.25
     mirrored: bool = False
-    D: int = 3
+    parts: int = 3  # numbers of a sample
     T: int = 20
     width: float = 1.0
     is_symmetric: bool = True
@@ -138,17 +159,17 @@ class NumbersOracle:
     most: int = 30  # values are 0 .. most
 
     def __post_init__(self):
-        mean = torch.full((self.D,), self.centre + self.width / 2).double()
-        deviation = torch.full((self.D,), self.deviation).double()
+        mean = torch.full((self.parts,), self.centre + self.width / 2).double()
+        deviation = torch.full((self.parts,), self.deviation).double()
         self.process = GaussianDiffusionProcess(self.T, "cpu", mean, deviation, width=self.width)
         bend = -self.bend if self.mirrored else self.bend
         model = ElementwiseModel(self.process, self.gain, bend)
         self.diffusion = Diffusion(self.process, model)
         values = np.arange(self.most + 1)
         p = np.exp(-(((values - self.centre) / self.deviation) ** 2) / 2)
-        self.p, self.wide = p / p.sum(), np.full(len(values), 1 / len(values))
-        self.of_value = np.array([self._bound(v) for v in values])
-        self.cost_of_value = np.array([self._cost(v) for v in values])
+        self.p = p / p.sum()
+        self.bound_of = np.array([self._bound(v) for v in values])
+        self.cost_of = np.array([self._cost(v) for v in values])
 
     @torch.inference_mode()
     def _bound(self, value: float) -> float:
@@ -195,25 +216,6 @@ class NumbersOracle:
         return -math.log2(share / self.width)
 
     def file(self, n: int, heterogeneous: bool, rng: np.random.Generator):
-        number = rng.choice(len(self.p), (n, self.D), p=self.p)
-        if heterogeneous:
-            wide = rng.random(n) < WIDE_SHARE
-            number[wide] = rng.integers(0, len(self.p), (wide.sum(), self.D))
+        number = self.draw(n, heterogeneous, rng)
         mean, deviation = self.process.mean.numpy(), self.process.deviation.numpy()
         return RealVectors(number.astype(float), mean, deviation, self.width), number
-
-    def bounds(self, number: np.ndarray) -> np.ndarray:
-        return self.of_value[number].sum(axis=1)
-
-    def costs(self, number: np.ndarray) -> np.ndarray:
-        return self.cost_of_value[number].sum(axis=1)
-
-    def mean(self, of_value: np.ndarray, heterogeneous: bool) -> float:
-        share = WIDE_SHARE * heterogeneous
-        return self.D * float(((1 - share) * self.p + share * self.wide) @ of_value)
-
-    def law_bound(self, heterogeneous: bool) -> float:
-        return self.mean(self.of_value, heterogeneous)
-
-    def law_cost(self, heterogeneous: bool) -> float:
-        return self.mean(self.cost_of_value, heterogeneous)

@@ -16,6 +16,7 @@ from bernoulli_diffusion.likelihood import estimate_bound
 from bernoulli_diffusion.sampling import sample
 from bernoulli_diffusion.system.errors import UserError
 from bernoulli_diffusion.training import checkpoint
+from bernoulli_diffusion.training import shares as fitting
 from bernoulli_diffusion.training.run_folder import read_run_folder
 from bernoulli_diffusion.training.trainer import Trainer, new_results_dir
 
@@ -79,9 +80,14 @@ def test_log_odds_are_the_weighted_mean(members, ensemble):
     assert not torch.allclose(one, two)
 
 
+def fewer_draws(setattr=setattr) -> None:
+    """Shares are fitted to fewer draws: quicker, and no less true. setattr: a monkeypatch's."""
+    setattr(fitting, "ELEMENTS", 1 << 14)
+
+
 def test_the_command_and_those_that_take_what_it_writes(members, tmp_path):
     out, val = tmp_path / "out.pt", members[0].parents[3] / "val.txt"
-    done = call("ensemble", out, *members, "--weights-by", val)
+    done = call("ensemble", out, *members, "--weights-by", val, prepare=fewer_draws)
     report = json.loads(done.stdout)
     assert [m["checkpoint"] for m in report["members"]] == [str(m) for m in members]
     assert sum(m["share"] for m in report["members"]) == pytest.approx(1)
@@ -100,6 +106,7 @@ def test_real_numbers(tmp_path, monkeypatch, capsys):
     text = "".join(f"{x / 7:.3f} {(x * x) % 5}\n" for x in range(40))
     one, two = (train(tmp_path / str(s), text=text, process="gaussian", seed=s) for s in (1, 2))
     out, val = tmp_path / "out.pt", tmp_path / "1" / "val.txt"
+    fewer_draws(monkeypatch.setattr)
     monkeypatch.setattr(sys, "argv", ["x", *map(str, (out, one, two, "--weights-by", val))])
     assert ensembles.command() == 0
     report = json.loads(capsys.readouterr().out)

@@ -67,9 +67,10 @@ SIZES = [(20, 8, True), (20, 60, False), (60, 400, False), (3000, 16, False)]
 
 @pytest.mark.parametrize(("n", "L", "tied"), SIZES)
 def test_never_worse_than_independent_bits(tmp_path, n, L, tied):
-    """Few lines of many bits, and bits with nothing to learn between them."""
+    """Few lines of many bits, and bits with nothing to learn between them, 150 times over."""
     path = make_run(tmp_path / "run", n, 300, L, tied=tied)
-    trainer = trained(path, "training.epochs=150", "training.lr_schedule=adaptive")
+    batch = f"data.batch_size={max(32, n // 20)}"
+    trainer = trained(path, "training.epochs=150", "training.lr_schedule=adaptive", batch)
     final = trainer.results.final_bound["val"]
     independent = independent_bits(trainer.folder.train, trainer.folder.val)
     assert final.bits < independent + 3 * final.standard_error
