@@ -224,7 +224,8 @@ def _tell_quality(
         f"{len(found):,} {what}{'s' if len(found) > 1 else ''}: {span(known, '{:,}')} known"
         f" {units}, which have -log2 p = {span(bits, '{:,.2f}')} under the model; effective"
         f" sample size {span(sizes, '{:,.0f}')} of {particles:,} particles;"
-        f" {span(ancestors, '{:,}')} ancestors of {count:,} samples"
+        f" {count:,} sample{'s' if count > 1 else ''} of {span(ancestors, '{:,}')} different"
+        f" ancestor{'s' if max(ancestors) > 1 else ''}"
     )
     for number, (cost, size, _) in enumerate(found):
         if not math.isfinite(cost):

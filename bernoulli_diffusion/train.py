@@ -54,6 +54,7 @@ def parse_arguments():
     )
     parser.add_argument(
         "run_dir",
+        type=Path,
         metavar="RUN_DIR",
         help="holds train.txt and, if you like, val.txt, config.yaml and reverse_model.py",
     )
@@ -130,7 +131,7 @@ def parse_arguments():
 def main() -> None:
     arguments = parse_arguments()
     is_first = os.environ.get("LOCAL_RANK", "0") == "0"
-    if arguments.check and not arguments.quiet and is_first and Path(arguments.run_dir).is_dir():
+    if arguments.check and not arguments.quiet and is_first and arguments.run_dir.is_dir():
         tell(f"checking {arguments.run_dir}, which takes some seconds; nothing is trained")
     # torch takes a second to import: after the arguments are known to be sound
     with ending_at_once():
@@ -164,10 +165,10 @@ def _train(arguments, group) -> None:
         if group.is_first:
             put_out(text)
 
-    run_dir, device = Path(arguments.run_dir), choose_device(arguments.device)
+    run_dir, device = arguments.run_dir, choose_device(arguments.device)
     how = {"quiet": arguments.quiet, "processes": group, "tensorboard": arguments.tensorboard}
     trust = trusting(arguments)
-    again = [*called_as(), arguments.run_dir, "--resume"]
+    again = [*called_as(), str(run_dir), "--resume"]
     again += [] if arguments.results is None else ["--results", str(arguments.results)]
     if arguments.resume is None:
         folder = read_run_folder(run_dir, arguments.overrides, network=arguments.network)
@@ -188,7 +189,7 @@ def _train(arguments, group) -> None:
         if trainer.is_finished:
             more = [word for text in console.more(trainer) for word in ("--set", text)]
             if not more:  # its learning rate has come to zero, and val says that it is enough
-                again = [*called_as(), arguments.run_dir, "--from", str(trainer.results_dir)]
+                again = [*called_as(), str(run_dir), "--from", str(trainer.results_dir)]
             inform(f"{trainer.results_dir}: already finished; to go on: {shlex.join(again + more)}")
             show(trainer.results_dir)
             return
@@ -202,7 +203,7 @@ def _train(arguments, group) -> None:
         trainer.train()
         inform(console.end(trainer))
     except Interrupted as stop:
-        inform(f"stopped by {stop}; all {trainer.step:,} steps are saved; go on with:")
+        inform(f"stopped by {stop} and saved at step {trainer.step:,}; go on with:")
         inform(shlex.join(again))
         show(trainer.results_dir)
         sys.exit(stop.exit_code)

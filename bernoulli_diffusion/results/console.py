@@ -67,8 +67,8 @@ def start(trainer: Trainer) -> str:
                 if (begun := trainer.results.started_from)
                 else []
             ),
-            f"plan       {_at_most(trainer)}{config.training.epochs:,} epochs of {steps:,} steps of"
-            f" {config.data.batch_size:,} {kind.SAMPLES}",
+            f"plan       {_at_most(trainer)}{config.training.epochs:,} epochs of {steps:,}"
+            f" step{'s' if steps > 1 else ''} of {config.data.batch_size:,} {kind.SAMPLES}",
             f"baselines  {_baselines(trainer.results)}",
         ]
     )

@@ -44,6 +44,7 @@ class ArgumentParser(argparse.ArgumentParser):
             prog = " ".join(words) if "-m" in words else Path(words[-1]).name
         super().__init__(prog, **options)
         self.meant = meant or (lambda _: None)
+        self.register("type", Path, path_of)  # of every argument with type=Path
         self.add_argument(
             "--version", action="version", version=f"bernoulli-diffusion {__version__}"
         )
@@ -105,12 +106,19 @@ def count(text: str, least: int = 0) -> int:
     return number
 
 
+def path_of(text: str) -> Path:
+    """Path(text), but for '', which is a shell's variable that is not set and to Path this folder."""
+    if not text:
+        raise argparse.ArgumentTypeError("expected a path, found ''")
+    return Path(text)
+
+
 def output_file(text: str, *endings: str) -> Path:
     """A path at which a file can be made or replaced; told before the work and not after it.
 
     endings: those that fit what will be written, such as .png; the path may also have none.
     """
-    path = Path(text)
+    path = path_of(text)
     if path.is_dir():
         problem = "this is a folder, expected a file"
     elif endings and path.suffix and path.suffix.lower() not in endings:

@@ -107,7 +107,7 @@ def test_a_closed_terminal_says_so_twice(tmp_path, undisturbed):
     """The kernel sends SIGHUP, and so does the shell on its way out: the second one is no hurry."""
     stopped, resumed = stop_and_resume(tmp_path, "t", 14, signal.SIGHUP, 0.0, 2)
     assert stopped.wait() == 128 + signal.SIGHUP
-    assert "all 14 steps are saved" in stopped.stderr
+    assert "saved at step 14;" in stopped.stderr
     assert resumed.wait() == 0, resumed.stderr
     assert_identical(outcome(only_results_dir(tmp_path / "run")), undisturbed)
 
