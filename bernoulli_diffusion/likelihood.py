@@ -259,9 +259,10 @@ def plan_bound(
     bits, variance = values_of_lines(values - profile[draws.bins])
     least = max(1e-9, diffusion.process.least_bits * strings.length)
     target = (precision * max(bits.mean(), least)) ** 2
-    # a tenth more, because the pilot's variance is itself an estimate
+    # A tenth more, because the pilot's variance is itself an estimate. No fewer draws of a line than the
+    # pilot has: with fewer strata the variance grows faster than their number falls.
     draws = 1.1 * R * variance.mean() / (n * target)
-    return Effort(max(LEAST_DRAWS, 4 * math.ceil(draws / 4)), shares, profile)
+    return Effort(max(R, 4 * math.ceil(draws / 4)), shares, profile)
 
 
 def bound_of_each(
