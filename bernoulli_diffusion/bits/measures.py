@@ -44,7 +44,7 @@ class Measures:
         if excess is not None:
             self.facts["val_excess"] = excess
         self.baselines = {
-            "uniform": float(train.length),
+            "uniform": uniform_bits(val or train),
             "independent_train": independent_bits(train, train),
             "independent_val": independent_bits(train, val) if val else None,
         }
@@ -242,10 +242,15 @@ def square(values: np.ndarray, size: int) -> np.ndarray:
 def baseline_bits(train: BitStrings, strings: BitStrings, frequencies_of: str) -> dict:
     """Bits a string without a model, by the frequencies of train."""
     return {
-        "uniform_bits": float(strings.length),
+        "uniform_bits": uniform_bits(strings),
         "independent_bits": independent_bits(train, strings),
         "independent_bits_frequencies_of": frequencies_of,
     }
+
+
+def uniform_bits(strings: BitStrings) -> float:
+    """Bits a string as fair coin flips: how many of its bits are known, in the mean."""
+    return float(strings.known.sum()) / len(strings)
 
 
 def independent_bits(train: BitStrings, strings: BitStrings) -> float:

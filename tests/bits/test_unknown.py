@@ -9,7 +9,7 @@ import torch
 
 from bernoulli_diffusion.bits.batches import Batches
 from bernoulli_diffusion.bits.data import UNKNOWN, BitStrings, read_bit_strings
-from bernoulli_diffusion.bits.measures import independent_bits
+from bernoulli_diffusion.bits.measures import independent_bits, uniform_bits
 from bernoulli_diffusion.bits.process import BernoulliDiffusionProcess
 from bernoulli_diffusion.diffusion import Diffusion
 from bernoulli_diffusion.likelihood import bound_of_each, plan_bound
@@ -121,6 +121,7 @@ def test_files_with_unknown_bits(tmp_path):
         for n, k, p in zip([1, 3, 1, 2], strings.known, ones, strict=True)
     )
     assert independent_bits(strings, strings) == pytest.approx(cost / 3)
+    assert uniform_bits(strings) == pytest.approx(9 / 3)
 
 
 @pytest.mark.parametrize("text", ["01?\n0\n", "0?x\n", "?1\n\n01\n"])
