@@ -336,6 +336,8 @@ def _wrong_character(line: bytes, column: int, place: str) -> str:
     if character == "\r":
         return f"{place}: expected 0 or 1, found a carriage return; end each line with a newline"
     cure = "" if character.isprintable() and character != "\ufffd" else "; is this a text file?"
+    if character in ".-":
+        cure = "; to train on numbers, set model.process: gaussian in config.yaml"
     return f"{place}: expected 0 or 1, found '{printable(character)}'{cure}"
 
 

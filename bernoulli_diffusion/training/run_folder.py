@@ -213,8 +213,12 @@ def _train_file(path: Path, needed: str) -> Path:
             f"there is {there}: rename it if it holds {needed}, or turn a table into a run folder:"
             f" {plain.PREPARE} {table} RUN_DIR"
         )
+    elif inside := sorted(path.glob("*/train.txt")):
+        cure = f"a folder of run folders? One is {inside[0].parent}"
+    elif data_file(path.parent, "train"):
+        cure = f"the run folder is {path.parent}"
     else:
-        cure = needed
+        cure = f"expected {needed}"
     raise UserError(f"{file}: no such file; {cure}")
 
 

@@ -18,7 +18,7 @@ NUMBERS = "".join(f"{number} {number**2}\n" for number in range(16))
 
 def make(folder: Path, **files: str) -> Path:
     """A folder of files, named with __ for a dot."""
-    folder.mkdir()
+    folder.mkdir(parents=True)
     for name, text in files.items():
         (folder / name.replace("__", ".")).write_text(text)
     return folder
@@ -60,7 +60,7 @@ def test_some_file_that_may_be_the_data(tmp_path):
     files = dict.fromkeys(("a__csv", "b__md", "c__txt"), "")
     assert "there is a.csv, c.txt: rename it" in refusal(make(tmp_path / "run", **files))
     told = refusal(make(tmp_path / "empty"))
-    assert told.endswith("train.txt: no such file; one string of 0 and 1 a line")
+    assert told.endswith("train.txt: no such file; expected one string of 0 and 1 a line")
 
 
 @pytest.mark.parametrize("name", ["valid__txt", "mine__valid__data", "Val__txt"])
@@ -91,6 +91,13 @@ def test_a_checkpoint_and_a_table(tmp_path):
     folder = make(tmp_path / "x", model__pt="", people__csv="")
     assert f"RUN_DIR --from {folder / 'model.pt'}" in refusal(folder / "model.pt")
     assert f"prepare {folder / 'people.csv'} RUN_DIR" in refusal(folder / "people.csv")
+
+
+def test_a_folder_above_or_below(tmp_path):
+    run_dir = make(tmp_path / "runs" / "mine", train__txt=STRINGS)
+    (run_dir / "results").mkdir()
+    assert refusal(run_dir.parent).endswith(f"a folder of run folders? One is {run_dir}")
+    assert refusal(run_dir / "results").endswith(f"the run folder is {run_dir}")
 
 
 def test_a_results_folder(tmp_path):
