@@ -318,7 +318,7 @@ def test_a_signal_to_torchrun_reaches_all_and_the_run_goes_on(tmp_path):
         time.sleep(0.1)
     process.send_signal(signal.SIGTERM)
     out, err = process.communicate(timeout=120)
-    assert "are saved; go on with:" in err
+    assert "and saved at step" in err
     (folder,) = (run_dir / "results").iterdir()
     assert out == f"{folder}\n"
     assert results_of(run_dir)["status"] == "stopped by SIGTERM"
