@@ -49,9 +49,17 @@ class Difference(NamedTuple):
         return self.bits > times_error(self.blocks) * self.standard_error
 
 
-def of_lines(values: np.ndarray, variances: np.ndarray | None = None) -> Estimate:
-    """The Estimate from each line's own value, (n,), and its Monte Carlo variance, (n,), if known."""
+def of_lines(
+    values: np.ndarray, variances: np.ndarray | None = None, weights: np.ndarray | None = None
+) -> Estimate:
+    """The Estimate from each line's own value, (n,), and its Monte Carlo variance, (n,), if known.
+
+    weights: (n,), how much each line counts; None: all the same.
+    """
     n = len(values)
+    if weights is not None:
+        values = weighed(values, weights)
+        variances = None if variances is None else variances * (weights / weights.mean()) ** 2
     count = min(n, BLOCKS)
     sums = np.bincount(np.arange(n) % count, weights=values, minlength=count)
     blocks = sums / _sizes(n, count)
@@ -60,6 +68,17 @@ def of_lines(values: np.ndarray, variances: np.ndarray | None = None) -> Estimat
     if error is None:
         error = math.nan if exact is None else exact
     return Estimate(bits, error, exact, n, tuple(blocks.tolist()))
+
+
+def weighed(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Values whose plain mean is the mean of values by weights, and whose spread gives its error.
+
+    values: (n, ...); weights: (n,). m + w (v - m) with weights of mean 1: the error of a ratio, to first
+    order (Cochran 1977, 6.3).
+    """
+    share = (weights / weights.mean()).reshape(-1, *[1] * (values.ndim - 1))
+    mean = (share * values).mean()
+    return mean + share * (values - mean)
 
 
 def difference(

@@ -122,7 +122,7 @@ def main() -> None:
     strings = read_samples(arguments.file, diffusion, config, L, encoding)
     if arguments.exact and L > MAX_EXACT_LENGTH:
         raise UserError(f"--exact: for strings of at most {MAX_EXACT_LENGTH} bits, these have {L}")
-    unit = kind.UNITS.removesuffix("s")
+    unit, weights = kind.UNITS.removesuffix("s"), strings.weights
     seed = arguments.seed
     columns, draws = evaluation.bound(diffusion, strings, arguments.precision, seed, device)
     report = {
@@ -132,16 +132,17 @@ def main() -> None:
         "length": L,
         "T": diffusion.T,
         "seed": seed,
-        "bound": evaluation.summary(*columns.values(), L, unit) | {"draws_per_sample": draws},
+        "bound": evaluation.summary(*columns.values(), L, unit, weights)
+        | {"draws_per_sample": draws},
         "baselines": evaluation.baselines(kind, config, strings, arguments.checkpoint),
     }
     if arguments.particles:
         effort = {"particles": arguments.particles, "repeats": arguments.repeats}
         columns |= evaluation.likelihood(diffusion, strings, **effort, seed=seed, device=device)
-        report["likelihood"] = evaluation.likelihood_summary(columns, L, unit) | effort
+        report["likelihood"] = evaluation.likelihood_summary(columns, L, unit, weights) | effort
     if arguments.exact:
         columns |= evaluation.exact(diffusion, strings, device)
-        report["exact"] = evaluation.summary(columns["exact_bits"], None, L, unit)
+        report["exact"] = evaluation.summary(columns["exact_bits"], None, L, unit, weights)
     if arguments.per_line:
         evaluation.write_table(arguments.per_line, columns)
     if arguments.explain and encoding:

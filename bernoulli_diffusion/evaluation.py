@@ -13,13 +13,14 @@ import torch
 from tqdm import tqdm
 
 from .conditioning import leave_one_out, log2_likelihoods
-from .estimate import of_lines
+from .estimate import of_lines, weighed
 from .likelihood import bound_of_each, exact_law, plan_bound
 from .system.errors import UserError
 from .system.files import open_atomically
 from .tables import plain
 from .training.checkpoint import run_dir_of
 from .training.run_folder import data_file
+from .weights import beside, represented
 
 
 def bound(diffusion, strings, precision: float, seed: int, device) -> tuple[dict, int]:
@@ -61,12 +62,15 @@ def exact(diffusion, strings, device) -> dict:
     return {"exact_bits": -np.log2(law[number])}
 
 
-def summary(bits, errors, L: int, unit: str) -> dict:
-    """Means over the strings, and two errors of them.
+def summary(bits, errors, L: int, unit: str, weights=None) -> dict:
+    """Means over the strings, by their weights (n,) if these are given, and two errors of them.
 
     standard_error: of the mean over these very strings (Monte Carlo; errors None: there is none);
     law_standard_error: of the mean of the law they come from, which also counts how they differ.
     """
+    if weights is not None:
+        bits = weighed(bits, weights)
+        errors = None if errors is None else errors * weights / weights.mean()
     mean = float(bits.mean())
     found = {}
     if errors is not None:
@@ -82,10 +86,10 @@ def summary(bits, errors, L: int, unit: str) -> dict:
     return result
 
 
-def likelihood_summary(columns: dict, L: int, unit: str) -> dict:
+def likelihood_summary(columns: dict, L: int, unit: str, weights=None) -> dict:
     spread = float((columns["likelihood_spread"] ** 2).mean() ** 0.5)
     errors = columns["likelihood_standard_error"]
-    return summary(columns["likelihood_bits"], errors, L, unit) | {
+    return summary(columns["likelihood_bits"], errors, L, unit, weights) | {
         "spread_over_repeats_bits": None if math.isnan(spread) else spread,
         "effective_sample_size": float(columns["effective_sample_size"].mean()),
     }
@@ -98,11 +102,13 @@ def baselines(kind, config, strings, checkpoint: Path) -> dict:
     if run_dir and (file := data_file(run_dir, "train")):
         try:
             found, _ = plain.read(file, partial(kind.read, config=config), kind.SEPARATOR)
+            given = beside(file, len(found))
+            found.weights = found.weights if given is None else given
         except UserError:  # it is not what the user asked about
             found = None
         if found and found.length == strings.length:
             source, train = str(file), found
-    return kind.baseline_bits(train, strings, source)
+    return kind.baseline_bits(represented(train), represented(strings), source)
 
 
 def write_table(path: Path, columns: dict) -> None:

@@ -28,6 +28,7 @@ class Samples(Protocol):
 
     length: int  # L, values in a row
     nbytes: int  # of memory
+    weights: np.ndarray | None  # (N,) float64, how much each row counts; None: all the same
 
     def __len__(self) -> int: ...
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from .diffusion import Diffusion
-from .estimate import Estimate, of_lines
+from .estimate import Estimate, of_lines, weighed
 from .noise import Noise, derive_seed
 
 ELEMENTS_PER_BATCH = 1 << 19  # bits handed to the network at a time: large batches, bounded memory
@@ -76,10 +76,12 @@ def estimate_bound(
 ) -> Estimate:
     """The mean of the bound on -log2 p(x_0) over strings, from num_draws (string, time) draws or more.
 
-    poll is called between batches. The same strings, num_draws and seed give the same draws.
+    Strings that have weights count by these. poll is called between batches. The same strings,
+    num_draws and seed give the same draws.
     """
     R = draws_per_line(len(strings), num_draws)
-    return estimate_of(bound_draws(diffusion, strings, R, seed, device, poll=poll))
+    draws = bound_draws(diffusion, strings, R, seed, device, poll=poll)
+    return estimate_of(draws, strings.weights)
 
 
 @torch.inference_mode()
@@ -170,16 +172,19 @@ def _said_in_others(logits: Tensor, bins: Tensor, part: Tensor) -> Tensor:
     return (total / count[:, None])[bins * PARTS + (part + 1) % PARTS]
 
 
-def estimate_of(draws: Draws) -> Estimate:
-    """The mean bound of all lines. Each half of the draws has the shares that the other half suggests.
+def estimate_of(draws: Draws, weights: np.ndarray | None = None) -> Estimate:
+    """The mean bound of all lines, by their weights (n,) if these are given.
 
-    So nothing is fitted to the draws that it is applied to, and the estimate stays unbiased.
+    Each half of the draws has the shares that the other half suggests, so nothing is
+    fitted to the draws that it is applied to, and the estimate stays unbiased.
     """
     n, R = draws.terms.shape
     half = torch.arange(n)[:, None] % 2 if R == 1 else torch.arange(R) % 4 // 2
     half, coarse, coarsest = half.expand(n, R), draws.bins // WIDTH, BINS // WIDTH
     shares = _fitted_shares(draws, half * coarsest + coarse, 2 * coarsest)
     values = _without_controls(draws, shares[:, (1 - half) * coarsest + coarse])
+    if weights is not None:
+        values = torch.from_numpy(weighed(values.numpy(), weights))
     return of_lines(*values_of_lines(_without_profile(values, draws.bins)))
 
 

@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .weights import InProportion
+
 
 def _signed(z: int) -> int:
     """z mod 2^64 as the int64 that has the same bits, because torch has no 64-bit unsigned sums."""
@@ -21,6 +23,7 @@ GOLDEN = _signed(0x9E3779B97F4A7C15)
 MIX_1 = _signed(0xBF58476D1CE4E5B9)
 MIX_2 = _signed(0x94D049BB133111EB)
 
+OFFSET = 24  # stream of random numbers: where a pass over weighted rows begins
 ROUNDS = 8  # of Permutation; with fewer, orders of a few dozen strings are visibly uneven
 
 
@@ -141,10 +144,20 @@ class Passes:
 
     shard: (rank, world), for one of several processes: of each batch, the rows rank, rank + world,
     rank + 2 world ... alone. All shards together are the batch.
+
+    weights: (n,) of the rows, or None: a pass is then as many draws in proportion to them.
     """
 
-    def __init__(self, n: int, batch_size: int, seed: int, shard: tuple[int, int] = (0, 1)):
+    def __init__(
+        self,
+        n: int,
+        batch_size: int,
+        seed: int,
+        shard: tuple[int, int] = (0, 1),
+        weights: np.ndarray | None = None,
+    ):
         self.n, self.batch_size, self.seed, self.shard = n, batch_size, seed, shard
+        self.weighted = None if weights is None else InProportion(weights)
         self._number, self._permutation = None, None  # of the pass that was asked for last
 
     @property
@@ -159,7 +172,10 @@ class Passes:
         parts = []
         for number in range(first // n, (end - 1) // n + 1):
             here = positions[positions // n == number] - number * n
-            parts.append(self._pass(number)(here))
+            rows = self._pass(number)(here)
+            if self.weighted:
+                rows = self.weighted.rows(rows, self._offset(number))
+            parts.append(rows)
         return np.concatenate(parts)
 
     def _pass(self, number: int) -> Permutation:
@@ -167,6 +183,10 @@ class Passes:
             self._permutation = Permutation(self.n, self.generator(number))
             self._number = number
         return self._permutation
+
+    def _offset(self, number: int) -> float:
+        generator = torch.Generator().manual_seed(derive_seed(self.seed, OFFSET, number))
+        return torch.rand((), generator=generator, dtype=torch.float64).item()
 
     def generator(self, number: int) -> torch.Generator:
         return torch.Generator().manual_seed(derive_seed(self.seed, number))

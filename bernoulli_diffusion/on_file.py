@@ -21,6 +21,7 @@ from .system.errors import UserError, printable
 from .tables import answering, judging, plain
 from .tables.encoding import Encoding
 from .training import checkpoint as checkpoints
+from .weights import beside
 
 
 class Model(NamedTuple):
@@ -68,6 +69,8 @@ def read_samples(
             return kind.read_evaluated(path, diffusion.process, config)
 
         samples, _ = plain.read(file, read, kind.SEPARATOR)
+        given = beside(file, len(samples))
+        samples.weights = samples.weights if given is None else given
     if samples.length != length:
         raise UserError(
             f"{file}: {kind.SAMPLES} of {samples.length} {kind.UNITS}, but the model's have {length}"
@@ -168,8 +171,9 @@ def compare(
         of_pairs = (values[i] - values[j] for i, j in pairs)
         blocks.append([values_of_lines(v) for v in itertools.chain(values, of_pairs)])
         progress(len(lines))
+    weights = models[0].samples.weights
     estimates = [
-        of_lines(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
+        of_lines(*(np.concatenate(parts) for parts in zip(*found, strict=True)), weights)
         for found in zip(*blocks, strict=True)
     ]
     bounds, rest = estimates[: len(models)], estimates[len(models) :]

@@ -70,6 +70,11 @@ def parse_arguments():
         "--drop", action="append", default=[], metavar="NAME", help="leave a column out"
     )
     parser.add_argument(
+        "--weights",
+        metavar="COLUMN",
+        help="how much each row counts; the column itself is not learnt",
+    )
+    parser.add_argument(
         "--header",
         choices=("yes", "no"),
         help="whether the first line has names; default: found out",
@@ -94,7 +99,9 @@ def main() -> None:
         val=arguments.val,
         test=arguments.test,
         seed=arguments.seed,
-        types=parse_types(arguments.types) | dict.fromkeys(arguments.drop, "left out"),
+        types=parse_types(arguments.types)
+        | dict.fromkeys(arguments.drop, "left out")
+        | ({arguments.weights: "weight"} if arguments.weights else {}),
         header=None if arguments.header is None else arguments.header == "yes",
         missing=arguments.missing,
         command=this_call(),

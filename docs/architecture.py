@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parent.parent / "bernoulli_diffusion"
 PICTURE = Path(__file__).with_name("architecture.png")
 ALGORITHM = {  # at the top of the package; what else stands there are commands and what they alone use
     "reverse_model", "gaussian_reverse_model", "diffusion", "schedule", "sampling", "conditioning",
-    "likelihood", "estimate", "noise", "config",
+    "likelihood", "estimate", "noise", "config", "weights",
 }  # fmt: skip
 
 

@@ -20,7 +20,7 @@ class Batches(Passes):
         device: torch.device | str = "cpu",
         shard: tuple[int, int] = (0, 1),
     ):
-        super().__init__(len(strings.packed), batch_size, seed, shard)
+        super().__init__(len(strings.packed), batch_size, seed, shard, strings.weights)
         self.length, self.device = strings.length, torch.device(device)
         self.packed = torch.from_numpy(strings.packed)  # (N, ceil(L / 8)) uint8
         self.unknown = None if strings.unknown is None else torch.from_numpy(strings.unknown)
@@ -35,9 +35,13 @@ class Batches(Passes):
         if n > self.batch_size:
             return super().rows(k)
         # whole passes, and a random part of one more
-        keys = torch.rand(-(-self.batch_size // n), n, generator=self.generator(k))
-        rows = keys.argsort(dim=1).flatten()  # each pass in random order
-        return rows[rank : self.batch_size : world].numpy()
+        generator = self.generator(k)
+        keys = torch.rand(-(-self.batch_size // n), n, generator=generator)
+        rows = keys.argsort(dim=1).numpy()  # each pass in random order
+        if self.weighted:
+            u = torch.rand(len(rows), 1, generator=generator, dtype=torch.float64)
+            rows = self.weighted.rows(rows, u.numpy())
+        return rows.flatten()[rank : self.batch_size : world]
 
     def batch(self, k: int) -> Tensor:
         """x_0 of batch k: (B, L) float bits on the device; B is batch_size, or the shard's part.

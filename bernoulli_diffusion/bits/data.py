@@ -32,10 +32,17 @@ class BitStrings:
     """N binary strings of length L, packed 8 bits to a byte: packed is (N, ceil(L / 8)) uint8.
 
     unknown: of the same form, 1 where a bit is unknown (and 0 in packed); None if all are known.
+    weights: (N,) float64, how much each string counts; None if all count the same.
     """
 
-    def __init__(self, packed: np.ndarray, length: int, unknown: np.ndarray | None = None):
-        self.packed, self.length, self.unknown = packed, length, unknown
+    def __init__(
+        self,
+        packed: np.ndarray,
+        length: int,
+        unknown: np.ndarray | None = None,
+        weights: np.ndarray | None = None,
+    ):
+        self.packed, self.length, self.unknown, self.weights = packed, length, unknown, weights
 
     @classmethod
     def from_bits(cls, bits: np.ndarray) -> "BitStrings":
@@ -72,6 +79,8 @@ class BitStrings:
         digest.update(np.ascontiguousarray(self.packed).data)
         if self.unknown is not None:
             digest.update(np.ascontiguousarray(self.unknown).data)
+        if self.weights is not None:
+            digest.update(self.weights.tobytes())
         return digest.hexdigest()
 
     @functools.cached_property
@@ -98,7 +107,8 @@ class BitStrings:
         if isinstance(rows, range):
             rows = slice(rows.start, rows.stop)
         unknown = None if self.unknown is None else self.unknown[rows]
-        return BitStrings(self.packed[rows], self.length, unknown)
+        weights = None if self.weights is None else self.weights[rows]
+        return BitStrings(self.packed[rows], self.length, unknown, weights)
 
     def pieces(self, rows: int) -> Iterator["BitStrings"]:
         """The strings in their order, so many at a time."""

@@ -12,6 +12,7 @@ import numpy as np
 from ..config import Config
 from ..estimate import evenly_spaced
 from ..results.record import Measure
+from ..weights import represented
 from .data import BitStrings
 from .membership import Membership, count_distinct
 
@@ -33,12 +34,15 @@ class Measures:
     def __init__(
         self, train: BitStrings, val: BitStrings | None, config: Config, shown: BitStrings
     ):
-        self.train, self.length, self.has_val, self.shown = train, train.length, bool(val), shown
+        self.train, self.length, self.has_val = train, train.length, bool(val)
         self.num_examples = config.training.num_examples
         self.train_members = Membership(train)
-        self.val_members = Membership(val) if val else None
-        self.pairs = PairFrequencies(shown, config.training.num_val_samples)
         in_train = self.train_members.contains(val).sum() if val else 0
+        self.val_members = Membership(val) if val else None
+        train, shown = represented(train), represented(shown)
+        val = val and represented(val)
+        self.shown = shown
+        self.pairs = PairFrequencies(shown, config.training.num_val_samples)
         self.facts = {"val_lines_in_train": int(in_train)}
         excess = val and independent_excess(train, val)
         if excess is not None:

@@ -18,7 +18,7 @@ class Batches(Passes):
         device: torch.device | str = "cpu",
         shard: tuple[int, int] = (0, 1),
     ):
-        super().__init__(len(vectors), batch_size, seed, shard)
+        super().__init__(len(vectors), batch_size, seed, shard, vectors.weights)
         self.vectors, self.device = vectors, torch.device(device)
         self._whole = None if vectors.width else vectors.tensor(slice(None), device)  # (N, D)
 

@@ -33,6 +33,7 @@ class RealVectors:
     mean, deviation: (D,), those of the training data. width: of the uniform noise that is added to
     each number wherever a network sees it or a density is taken; whole numbers have none without it.
     aside: columns of the file that are not among the D, because one number stands in all their lines.
+    weights: (N,) float64, how much each sample counts; None if all count the same.
     """
 
     def __init__(
@@ -42,8 +43,9 @@ class RealVectors:
         deviation: np.ndarray | None = None,
         width: float = 0.0,
         aside: "Aside | None" = None,
+        weights: np.ndarray | None = None,
     ):
-        self.values, self.width, self.aside = values, width, aside
+        self.values, self.width, self.aside, self.weights = values, width, aside, weights
         self.mean = values.mean(axis=0) + width / 2 if mean is None else mean
         if deviation is None:
             deviation = np.sqrt(values.var(axis=0) + width**2 / 12)
@@ -66,13 +68,17 @@ class RealVectors:
         digest.update(np.ascontiguousarray(self.values).data)
         if self.aside:
             digest.update(self.aside.columns.tobytes() + self.aside.values.tobytes())
+        if self.weights is not None:
+            digest.update(self.weights.tobytes())
         return digest.hexdigest()
 
     def part(self, rows) -> "RealVectors":
         """Those of the samples. rows: a range, or indices."""
         if isinstance(rows, range):
             rows = slice(rows.start, rows.stop)
-        return RealVectors(self.values[rows], self.mean, self.deviation, self.width, self.aside)
+        scale = self.mean, self.deviation, self.width, self.aside
+        weights = None if self.weights is None else self.weights[rows]
+        return RealVectors(self.values[rows], *scale, weights)
 
     def dequantized(self, rows=slice(None), draw: int | Tensor = 0) -> np.ndarray:
         """(n, D) float64 in the data's units, with the uniform noise number `draw` of each row.

@@ -8,6 +8,7 @@ import torch
 from ..config import Config
 from ..noise import derive_seed
 from ..results.record import Measure
+from ..weights import represented
 from .data import RealVectors, rounded
 
 MOST_COMPARED = 4096  # samples on either side of an energy distance
@@ -28,6 +29,7 @@ class Measures:
     def __init__(
         self, train: RealVectors, val: RealVectors | None, config: Config, shown: RealVectors
     ):
+        train, val = represented(train), val and represented(val)
         self.train, self.length, self.has_val = train, train.length, val is not None
         self.data = train if val is None else val
         rng = np.random.default_rng(derive_seed(config.training.seed, SPLIT))

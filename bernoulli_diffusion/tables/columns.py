@@ -15,7 +15,7 @@ from .table import is_number
 
 ONE_HOT = ("category",)
 THERMOMETER = ("yes/no", "ordered", "whole number", "number", "date")
-ASIDE = ("constant", "row number", "determined", "left out")  # no bits
+ASIDE = ("constant", "row number", "determined", "weight", "left out")  # no bits
 TYPES = (*THERMOMETER, *ONE_HOT, *ASIDE)
 SYNONYMS = {
     "yesno": "yes/no",

@@ -21,6 +21,7 @@ HEAD = """\
 # To change something, edit it here and run the same command again:
 #   {command}
 # type: yes/no | category | ordered (levels: in their order) | whole number | number | date | left out
+#   | weight (how much each row counts)
 # missing: a value (the model learns when there is none) | unknown (gaps are no data)
 # bins: at most so many for numbers (up to {levels} different ones are each kept)
 """
@@ -62,7 +63,7 @@ def _details(column: Column) -> list[str]:
         levels = [t for texts in column.texts for t in texts]
         order = {"ordered": "from low to high; "}.get(column.type, "")
         lines.append(_with_comment(f"levels: {_list(levels)}", order + _bits(column)))
-    if column.gaps and column.type not in ("left out", "determined"):
+    if column.gaps and column.type not in ("left out", "determined", "weight"):
         lines.append(f"missing: {column.gaps}")
     return lines
 

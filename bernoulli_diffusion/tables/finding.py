@@ -83,7 +83,8 @@ def find(
     gaps: str | None = None,
     is_first: bool = False,
 ) -> Column:
-    """What a column is. train: (N,) bool, the rows from which bins and frequencies are taken.
+    """What a column is. train: (N,), how much each row counts for bins and frequencies: 0 or False if
+    it is held out.
 
     wanted: a type that was asked for; levels: the order of an ordered column; bins: of numbers;
     gaps: what a missing value is. Raises UserError if the column is not what was asked for.
@@ -96,6 +97,9 @@ def find(
     wanted = SYNONYMS.get(wanted, wanted) if wanted else None
     if wanted == "left out":
         column.reason = "left out because it was asked for"
+        return column
+    if wanted == "weight":
+        column.type, column.reason = wanted, "says how much each row counts"
         return column
     if k == 0 or (k == 1 and not num_gaps):
         column.type = "constant"
@@ -124,7 +128,9 @@ def find(
         return column
     if not column.has_bits:
         raise UserError(f"{name}: {wanted} is found, not asked for")
-    counts = np.bincount(values.codes[train & (values.codes >= 0)], minlength=k)
+    there = values.codes >= 0
+    counts = np.bincount(values.codes[there], train[there], minlength=k)
+    counts = np.rint(counts).astype(np.int64)
     if wanted in ("whole number", "number", "date"):
         x, column.spelling = numbers if wanted != "date" else dates
         _keep_numbers(column, values.texts, np.array(x), counts, bins)

@@ -13,7 +13,7 @@ from ..noise import Noise, derive_seed
 from ..system.errors import UserError, printable
 from .encoding import Encoding
 from .reading import read
-from .table import Strings
+from .table import Strings, weights_of
 
 DRAWS = 128  # times t of a record, from which its columns' bits are told
 SURE = 1e4  # log-odds that leave a bit no cost
@@ -27,9 +27,9 @@ def read_records(encoding: Encoding, path: Path) -> BitStrings:
     Raises UserError for a column that is missing, and for a value that was never seen in training.
     """
     table = read(path)
-    place = printable(path)
+    place, weights = printable(path), None
     if isinstance(table, Strings):
-        bits = table.bits
+        bits, weights = table.bits, table.weights
     else:
         missing = [c.name for c in encoding.coded if c.name not in table.columns]
         if missing:
@@ -44,11 +44,17 @@ def read_records(encoding: Encoding, path: Path) -> BitStrings:
                         f" {printable(text)!r} in training, so the record has no probability; take it out"
                     )
         bits = encoding.encode(table)
+        for column in encoding.columns:
+            if column.type == "weight" and column.name in table.columns:
+                said = f"{place}: {printable(column.name)}"
+                weights = weights_of(table.columns[column.name], said)
     if bits.shape[1] != encoding.length:
         raise UserError(
             f"{place}: strings of {bits.shape[1]} bits, but the model's have {encoding.length}"
         )
-    return BitStrings.from_bits(bits)
+    strings = BitStrings.from_bits(bits)
+    strings.weights = weights
+    return strings
 
 
 @torch.inference_mode()

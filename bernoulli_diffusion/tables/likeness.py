@@ -16,6 +16,7 @@ from ..results.page import ASSOCIATIONS, COLUMNS
 from ..results.page import QUALITY as FILE_NAME
 from ..system.errors import UserError, printable
 from ..system.files import open_atomically, write_atomically
+from ..weights import beside, represented
 from . import quality
 from .encoding import Encoding
 from .generating import sample_records
@@ -44,12 +45,15 @@ def compare(
     strings = {"train": read_bit_strings(run_dir / "train.txt")}
     if (run_dir / "val.txt").is_file():
         strings["val"] = read_bit_strings(run_dir / "val.txt")
-    codes = {key: encoding.codes_of_bits(s.bits()) for key, s in strings.items()}
-    train = codes["train"]
-    if (len(train) and train.shape[1] != len(encoding.coded)) or (train < 0).any():
+    for key, part in strings.items():
+        part.weights = beside(run_dir / f"{key}.txt", len(part))
+    known = encoding.codes_of_bits(strings["train"].bits())  # what may be copied
+    if (len(known) and known.shape[1] != len(encoding.coded)) or (known < 0).any():
         raise UserError(
             f"{printable(run_dir / 'train.txt')}: not the strings of this model's table"
         )
+    codes = {k: encoding.codes_of_bits(represented(s).bits()) for k, s in strings.items()}
+    train = codes["train"]
     N = num_samples or len(train)
     parts = list(sample_records(encoding, diffusion, range(N), seed))
     made = np.concatenate([p.codes for p in parts])
@@ -67,8 +71,8 @@ def compare(
     data = quality.associations(train)
     ours, theirs = of_both(quality.associations)
     distance, distance_val = of_both(lambda rows: quality.column_distances(encoding, train, rows))
-    copied, copied_val = of_both(lambda rows: quality.copies(rows, train))
-    near, near_val = of_both(lambda rows: quality.closest(rows, train, seed))
+    copied, copied_val = of_both(lambda rows: quality.copies(rows, known))
+    near, near_val = of_both(lambda rows: quality.closest(rows, known, seed))
     auc = quality.two_sample(val if has_val else train, made, seed)
     member = _membership(diffusion, strings, seed) if has_val else None
     numbers = {

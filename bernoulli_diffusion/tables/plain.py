@@ -12,12 +12,12 @@ import numpy as np
 
 from ..bits.data import to_text
 from ..system.errors import UserError, printable
+from ..weights import checked
 from . import reading
 from .table import Strings, Table, Values, as_bits, is_number
 
 PREPARE = "python -m bernoulli_diffusion.prepare"
 MOST_BYTES = 1 << 30  # of a file of another form, which is read as a whole
-MOST_LINES = 10_000_000  # where a weight says how often a line counts
 
 
 def read(path: Path, of_kind: Callable, separator: str) -> tuple:
@@ -43,7 +43,10 @@ def read(path: Path, of_kind: Callable, separator: str) -> tuple:
         plain = Path(folder) / "samples.txt"
         plain.write_bytes(text)
         try:
-            return of_kind(plain), found.understood + _left_out(found)
+            samples = of_kind(plain)
+            if isinstance(found, Strings) and found.weights is not None:
+                samples.weights = checked(found.weights, lambda row: f"{printable(path)}:{row + 1}")
+            return samples, found.understood + _left_out(found)
         except UserError as error:
             raise UserError(str(error).replace(printable(plain), printable(path))) from None
 
@@ -62,17 +65,13 @@ def _as_text(found: Table | Strings, separator: str) -> bytes | None:
     """The samples as their kind writes them; None if they are of no such kind."""
     if isinstance(found, Table):
         columns = _without_index(found.columns)
-        bits, weights = as_bits(columns), None
+        bits = as_bits(columns)
         if separator and bits is None:
             return _numbers(columns, separator)
     else:
-        bits, weights = found.bits, found.weights
+        bits = found.bits
     if bits is None:
         return None
-    if weights is not None:
-        if (weights % 1).any() or weights.sum() > MOST_LINES:
-            return None
-        bits = bits.repeat(weights.astype(int), axis=0)
     if separator:
         return None if (bits < 0).any() else _lines(bits.tolist(), separator)
     return to_text(np.where(bits < 0, ord("?") - ord("0"), bits).astype(np.uint8))

@@ -17,7 +17,8 @@ from .table import joined as joined_values
 def plan(table: Table, train: np.ndarray, wishes: dict[str, Wish] | None = None) -> Encoding:
     """The Encoding of a table.
 
-    train: (N,) bool, the rows from which frequencies and bins are taken; levels come from all rows.
+    train: (N,), how much each row counts for frequencies and bins, 0 or False if it is held out; levels
+    come from all rows.
     Raises UserError if a wish names no column, or cannot be fulfilled, or nothing is left.
     """
     wishes = wishes or {}

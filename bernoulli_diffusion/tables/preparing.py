@@ -6,16 +6,18 @@ from pathlib import Path
 
 import numpy as np
 
+from .. import weights
 from ..system.command_line import tell
 from ..system.errors import RunError, UserError, printable
 from ..system.files import write_atomically
 from . import description, reading
 from .finding import LEVELS
 from .planning import joined, plan
-from .table import Strings, Table
+from .table import Strings, Table, weights_of
 
-MADE = ("train.txt", "val.txt", "test.txt")
-MOST_REPEATED = 10_000_000  # lines, where weights repeat them
+PARTS = ("train", "val", "test")
+MADE = (*(f"{part}.txt" for part in PARTS), *(weights.FILES[part] for part in PARTS))
+RESOLUTION = 1000  # of counts of rows by weight, which are whole numbers: of a row of usual weight
 
 
 def prepare(
@@ -58,11 +60,12 @@ def prepare(
         if len({t.bits.shape[1] for t in tables}) > 1:
             raise UserError("the files have strings of different lengths")
         bits = np.concatenate([t.bits for t in tables])
-        if tables[0].weights is not None and len(tables) == 1:
-            parts["train"] = _repeated(parts["train"], tables[0].weights, file)
+        counts = _weights_of_strings(tables, sources)
     else:
         table = joined(tables)
-        encoding = _encoding(table, parts["train"], yaml, types or {}, file)
+        wishes = _wishes(yaml, types or {})
+        counts = _weights_of_rows(table, wishes, file)
+        encoding = _encoding(table, parts["train"], wishes, counts, file)
         bits = encoding.encode(table)
         for column in encoding.columns:
             tell(f"  {printable(column.name)}: {column.type}, {printable(column.reason)}")
@@ -72,6 +75,12 @@ def prepare(
         written["columns.yaml"] = description.write(encoding, what, size, command, LEVELS)
         written["encoding.json"] = encoding.to_json(written["columns.yaml"], command)
     written |= {f"{name}.txt": to_lines(bits[rows]) for name, rows in parts.items() if len(rows)}
+    if counts is not None:
+        tell(weights.in_words(counts))
+        for name, rows in parts.items():
+            if len(rows):
+                written[weights.FILES[name]] = "".join(f"{w:.17g}\n" for w in counts[rows]).encode()
+                weights.checked(counts[rows], lambda _row, name=name: f"the rows of {name}.txt")
     _write(run_dir, written)
     lines = ", ".join(f"{name}.txt {len(rows):,}" for name, rows in parts.items() if len(rows))
     tell(f"wrote {lines} lines of {bits.shape[1]} bits")
@@ -80,25 +89,44 @@ def prepare(
     tell(f"next    python train.py {shlex.quote(str(run_dir))}")
 
 
-def _repeated(rows: np.ndarray, weights: np.ndarray, file: Path) -> np.ndarray:
-    """The rows, each as often as its weight says. Raises UserError if that is no number of times."""
-    weights = weights[rows]
-    if (weights % 1).any() or weights.sum() > MOST_REPEATED:
-        raise UserError(
-            f"{printable(file)}: weights are whole numbers that add up to at most"
-            f" {MOST_REPEATED:,}; each line is written so many times"
-        )
-    tell("each line of train.txt is written as often as its weight says")
-    return np.repeat(rows, weights.astype(int))
+def _weights_of_strings(tables: list[Strings], sources: list[Path]) -> np.ndarray | None:
+    """(N,) of all files' strings; None if none has any, or all are equal."""
+    if all(table.weights is None for table in tables):
+        return None
+    given = [np.ones(len(t)) if t.weights is None else t.weights for t in tables]
+    return weights.checked(
+        np.concatenate(given), lambda row: f"{printable(sources[0])}: string {row + 1}"
+    )
 
 
-def _encoding(table: Table, rows: np.ndarray, yaml: Path, types: dict[str, str], file: Path):
-    """The Encoding of a table by its training rows, as columns.yaml and --as wish it."""
-    train = np.zeros(len(table), bool)
-    train[rows] = True
+def _wishes(yaml: Path, types: dict[str, str]) -> dict[str, description.Wish]:
+    """What columns.yaml and --as, --drop and --weights ask for."""
     wishes = description.read(yaml) if yaml.exists() else {}
     for name, type_ in types.items():
         wishes[name] = wishes.get(name, description.Wish())._replace(type=type_)
+        if type_ == "weight":  # another one than before
+            for other in wishes.keys() - {name}:
+                if wishes[other].type == "weight":
+                    wishes[other] = wishes[other]._replace(type=None)
+    return wishes
+
+
+def _weights_of_rows(table: Table, wishes: dict, file: Path) -> np.ndarray | None:
+    """(N,) from the column that is asked for as the weight; None without, or if all are equal."""
+    names = [n for n, wish in wishes.items() if wish.type == "weight" and n in table.columns]
+    if not names:
+        return None  # a name that is not there is told when the table is planned
+    if len(names) > 1:
+        raise UserError(
+            f"{printable(file)}: {' and '.join(map(printable, names))} are both weights; a row has one"
+        )
+    return weights_of(table.columns[names[0]], f"{printable(file)}: {printable(names[0])}")
+
+
+def _encoding(table: Table, rows: np.ndarray, wishes: dict, counts, file: Path):
+    """The Encoding of a table by its training rows, which have these weights or none, as is wished."""
+    train = np.zeros(len(table))
+    train[rows] = 1 if counts is None else counts[rows] * RESOLUTION / counts[rows].mean()
     try:
         return plan(table, train, wishes)
     except UserError as error:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..system.errors import UserError
+from ..weights import checked
 
 MISSING = {"", "NA", "N/A", "#N/A", "<NA>", "NaN", "nan", "null", "NULL", "?", "."}
 BOOLEANS = {"True", "False", "true", "false", "TRUE", "FALSE"}
@@ -42,6 +43,12 @@ class Values(NamedTuple):
         """(N,) codes by the numbers of other texts, which hold all of these."""
         place = {t: i for i, t in enumerate(texts)}
         return np.array([*(place[t] for t in self.texts), -1], np.int64)[self.codes]
+
+
+def weights_of(values: Values, place: str) -> np.ndarray | None:
+    """(N,) sample weights from a column; None if all are equal. place: of the column, for errors."""
+    texts = [*(t.replace(",", ".") for t in values.texts), None]
+    return checked([texts[c] for c in values.codes], lambda row: f"{place} of row {row + 1}")
 
 
 def joined(parts: Sequence[Values]) -> Values:

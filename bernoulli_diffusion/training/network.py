@@ -24,6 +24,7 @@ from ..kinds import Samples, kind_of
 from ..noise import derive_seed
 from ..system.errors import UserError, is_out_of_memory, printable
 from ..system.files import read_text
+from ..weights import represented
 
 PACKAGE_FILE = Path(__file__).parents[1] / "reverse_model.py"
 PACKAGED = PACKAGE_FILE.parent / "networks"  # further networks, installed with the package
@@ -157,6 +158,7 @@ def new_diffusion(
     if fresh and hasattr(model, "prepare"):
         seed = derive_seed(config.training.seed, PREPARE)
         torch.manual_seed(seed)
+        train = represented(train)
         size = min(len(train), MOST_PREPARED, max(1, MOST_PREPARED_VALUES // length))
         rows = np.random.default_rng(seed).choice(len(train), size, replace=False)
         prepare(source, model, train.tensor(np.sort(rows)))

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from .. import config as config_module
+from .. import weights
 from ..config import Config, DataConfig
 from ..kinds import Samples, kind_of
 from ..noise import derive_seed
@@ -89,6 +90,10 @@ def read_run_folder(
     def read(file: Path, like: Samples | None = None) -> Samples:
         of_kind = functools.partial(kind.read, config=config, like=like)
         samples, understood = plain.read(file, of_kind, kind.SEPARATOR)
+        given = weights.beside(file, len(samples))
+        samples.weights = samples.weights if given is None else given
+        if samples.weights is not None:
+            notes.append(f"{file}: {weights.in_words(samples.weights)}")
         if understood or file.suffix != ".txt":
             what = understood and f"{understood}; "
             notes.append(f"{file}: {what}read as {len(samples):,} {kind.SAMPLES}")
@@ -140,7 +145,13 @@ def _split(train, config: Config):
     rng = np.random.default_rng(derive_seed(config.training.seed, HOLD_OUT))
     order = rng.permutation(len(train))
     rest, held_out = np.sort(order[count:]), np.sort(order[:count])
-    return train.part(rest), train.part(held_out)
+    train, val = train.part(rest), train.part(held_out)
+    for part in (train, val):
+        if part.weights is not None and not part.weights.any():
+            raise UserError(
+                "data.hold_out: all weights of a part are 0; name held-out samples in val.txt instead"
+            )
+    return train, val
 
 
 def _do_not_go_together(config: Config) -> bool:

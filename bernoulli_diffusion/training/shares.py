@@ -9,6 +9,7 @@ from torch import Tensor
 from ..diffusion import Diffusion
 from ..likelihood import ELEMENTS_PER_BATCH
 from ..noise import derive_seed
+from ..weights import InProportion
 from .optimizer import AdamW
 
 ELEMENTS = 1 << 21  # bits in the draws on which models are compared, at most
@@ -32,6 +33,10 @@ class Draws:
         generator = torch.Generator().manual_seed(derive_seed(seed))
         rounds = -(-total // n)
         row = torch.cat([torch.randperm(n, generator=generator) for _ in range(rounds)])[:total]
+        if strings.weights is not None:  # each round a pass in proportion to them
+            start = torch.rand(rounds, 1, generator=generator, dtype=torch.float64)
+            start = start.expand(-1, n).flatten()[:total]
+            row = torch.from_numpy(InProportion(strings.weights).rows(row.numpy(), start.numpy()))
         row = row[torch.randperm(total, generator=generator)]
         u = torch.rand(total, generator=generator, dtype=torch.float64)
         blur = derive_seed(seed, BLUR) + torch.arange(

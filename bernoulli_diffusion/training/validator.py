@@ -36,22 +36,25 @@ class Validator:
 
     def _subset(self, samples, times_draws: int = 1):
         """As many lines as there are draws for, in random order, always the same of the same file."""
-        size = min(len(samples), times_draws * self.config.training.num_bound_draws)
-        rng = np.random.default_rng(SUBSET)
-        return samples.part(rng.choice(len(samples), size, replace=False))
+        count = len(samples) if samples.weights is None else np.count_nonzero(samples.weights)
+        size = min(count, times_draws * self.config.training.num_bound_draws)
+        rows = np.random.default_rng(SUBSET).choice(count, size, replace=False)
+        return samples.part(
+            rows if samples.weights is None else np.flatnonzero(samples.weights)[rows]
+        )
 
     def bounds(
         self, diffusion: Diffusion, poll=lambda: None, times_draws: int = 1
     ) -> dict[str, Estimate | None]:
         """The bound on train and on val, None without val.txt; from times_draws as many draws.
 
-        Which lines are drawn, and with which random numbers, depends on the data and on
-        training.num_bound_draws alone: two validations, and two runs on the same data, can be
-        subtracted line by line.
+        Lines with weights count by these. Which lines are drawn, and with which random numbers, depends
+        on the data and on training.num_bound_draws alone: two validations, and two runs on the same
+        data, can be subtracted line by line.
         """
         num_draws = times_draws * self.config.training.num_bound_draws
         seed = derive_seed(BOUND_DRAWS, times_draws)
-        subsets = self.train_subset, self.val_subset
+        subsets = [self.train_subset, self.val_subset]
         if times_draws > 1:
             subsets = [data and self._subset(data, times_draws) for data in (self.train, self.val)]
 
@@ -61,11 +64,11 @@ class Validator:
             R, lines = draws_per_line(len(samples), num_draws), self.processes.share(len(samples))
             return bound_draws(diffusion, samples, R, seed, self.device, lines, poll)
 
-        def estimate(shares: tuple[Draws | None, ...]) -> Estimate | None:
-            return None if shares[0] is None else estimate_of(joined(shares))
+        def estimate(samples, shares: tuple[Draws | None, ...]) -> Estimate | None:
+            return None if samples is None else estimate_of(joined(shares), samples.weights)
 
-        shares = self.processes.gather(lambda: [draws(part) for part in subsets])
-        return dict(zip(("train", "val"), map(estimate, zip(*shares, strict=True)), strict=True))
+        shares = zip(*self.processes.gather(lambda: [draws(part) for part in subsets]), strict=True)
+        return dict(zip(("train", "val"), map(estimate, subsets, shares), strict=True))
 
     @property
     def num_final_steps(self) -> int | None:

@@ -93,11 +93,13 @@ def test_bits(tmp_path, form):
     assert note.startswith(f"{tmp_path / 'train.txt'}: ")
 
 
-def test_weights_repeat_lines(tmp_path):
+def test_weights_are_kept(tmp_path):
     lines = joined(",").splitlines()
-    write(tmp_path / "train.txt", "".join(f"{i % 3}|{line}\n" for i, line in enumerate(lines)))
-    found = read_run_folder(tmp_path, ["data.hold_out=0"]).train.bits()
-    assert (found == BITS.repeat(np.arange(50) % 3, axis=0)).all()
+    text = "".join(f"{i % 3 + 0.5}|{line}\n" for i, line in enumerate(lines))
+    write(tmp_path / "train.txt", text)
+    found = read_run_folder(tmp_path, ["data.hold_out=0"]).train
+    assert (found.bits() == BITS).all()
+    assert (found.weights == np.arange(50) % 3 + 0.5).all()
 
 
 def test_gaps_stay_gaps(tmp_path):
@@ -142,10 +144,6 @@ def test_numbers(tmp_path):
         ("01 01\n00 01\n", "if this is a table"),  # not bits: perhaps codes
         ("0110\n0120\n0110\n", r"train.txt:2:3: expected 0 or 1, found '2'$"),
         ("0110\n011\n", r"train.txt:2: 3 characters, but the lines above have 4"),
-        (
-            "0.5|0,1\n1|1,0\n",
-            r"train.txt:1:2: expected 0 or 1, found '.'; to train on numbers",
-        ),
         ("\x7fELF", r"train.txt:1:1: expected 0 or 1"),
     ],
 )

@@ -117,10 +117,8 @@ def test_a_train_txt_of_somebody_else_is_left_alone(people, tmp_path):
     assert (tmp_path / "run" / "train.txt").read_text() == "0110\n"
 
 
-def test_weights_repeat_lines(tmp_path):
+def test_weights_in_a_file_of_bits(tmp_path):
     (tmp_path / "bits.wdata").write_text("3|0,1,1\n1|1,0,0\n")
-    done = call("prepare", tmp_path / "bits.wdata", tmp_path / "run", "--val", "0")
-    assert (tmp_path / "run" / "train.txt").read_text() == "011\n" * 3 + "100\n"
-    (tmp_path / "bits.wdata").write_text("0.5|0,1,1\n1|1,0,0\n")
-    done = call("prepare", tmp_path / "bits.wdata", tmp_path / "other", "--val", "0", code=2)
-    assert "weights are whole numbers" in done.stderr
+    call("prepare", tmp_path / "bits.wdata", tmp_path / "run", "--val", "0")
+    assert (tmp_path / "run" / "train.txt").read_text() == "011\n100\n"
+    assert (tmp_path / "run" / "weights.txt").read_text() == "3\n1\n"
