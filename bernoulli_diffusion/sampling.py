@@ -99,7 +99,7 @@ def draw_together(probability: Tensor, u_order: Tensor, u: Tensor) -> Tensor:
     Each falls with its own probability, and if they add up to 1 or less, never two of them.
     probability, u_order: (B, L), u: (B, 1), both uniform on (0, 1). Returns (B, L) bool.
     """
-    order = u_order.argsort(dim=1, stable=True)
+    order = orders(u_order)
     ends = probability.gather(1, order).cumsum(1) + (1 - u)  # (B, L)
     marks = ends.floor()
     marks[:, 1:] -= marks[:, :-1].clone()  # points within each piece; there is none below 1 - u
@@ -126,6 +126,21 @@ def balanced(diffusion: Diffusion, noise: Noise, times: list[int]) -> Iterator[t
         return torch.where(flip, 1 - x_t, x_t)
 
     return descend(diffusion, noise, times, step)
+
+
+def orders(u: Tensor) -> Tensor:
+    """The stable argsort of each row. u: (B, L) float32 above 0. Returns (B, L) int64.
+
+    On a CPU numbers are sorted together with their places, as whole numbers: a fifth of the time of
+    torch's argsort, which would be a third of a sampler's.
+    """
+    if u.device.type != "cpu":
+        return u.argsort(dim=1, stable=True)
+    keys = u.contiguous().numpy().view(np.int32).astype(np.int64) << 32  # rises with u
+    keys |= np.arange(u.shape[1])
+    keys.sort(axis=1)
+    keys &= 0xFFFFFFFF
+    return torch.from_numpy(keys)
 
 
 class ProposalTimes:

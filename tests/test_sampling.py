@@ -21,6 +21,7 @@ from bernoulli_diffusion.sampling import (
     draw_together,
     grid_times,
     is_thinning_faster,
+    orders,
     sample,
     samplers_for,
     thinned,
@@ -177,6 +178,13 @@ def test_coins_drawn_together():
     assert (pairs.sum(1) == 1).all()
     assert draw_together(torch.zeros(5, 3), u[:5, :3], u[:5, 3:4]).sum() == 0
     assert draw_together(torch.ones(5, 3), u[:5, :3], u[:5, 3:4]).all()
+
+
+def test_orders_are_those_of_a_stable_argsort():
+    u = torch.rand(50, 300, generator=torch.Generator().manual_seed(0))
+    u[:, 100:200] = u[:, :100]  # ties
+    assert orders(u).equal(u.argsort(dim=1, stable=True))
+    assert orders(u.T).equal(u.T.argsort(dim=1, stable=True))
 
 
 def test_small_probabilities_at_the_end_of_a_long_row_are_kept():
