@@ -57,6 +57,8 @@ def _understood(path: Path) -> Table | Strings | None:
         if not path.is_file() or path.stat().st_size > MOST_BYTES:
             return None
         return reading.read(path)
+    except reading.TooLarge:
+        raise
     except (OSError, UserError):
         return None
 

@@ -9,6 +9,7 @@ import codecs
 import gzip
 import io
 import re
+import shlex
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +19,8 @@ from . import forms, text
 from .frames import import_pandas, read_frame
 from .table import MISSING, Strings, Table
 
+MOST_BYTES = 1 << 30  # of a file, unpacked; what becomes of it takes several times the memory
+PIECE = 1 << 16  # bytes unpacked at a time
 PANDAS_READERS = {
     ".parquet": "read_parquet",
     ".feather": "read_feather",
@@ -28,6 +31,17 @@ PANDAS_READERS = {
 }
 
 
+class TooLarge(UserError):
+    """A file is more than fits into memory."""
+
+    def __init__(self, name: str, command: str = "cat"):
+        super().__init__(
+            f"{name}: more than {MOST_BYTES >> 20:,} MiB of data{'' if command == 'cat' else ' inside'},"
+            f" which may not fit into memory; take a random part: {command} {shlex.quote(name)} |"
+            " shuf -n 100000 > part.csv"
+        )
+
+
 def read(path: Path, header: bool | None = None, missing: Sequence[str] = ()) -> Table | Strings:
     """Read a file. header: whether the first line has names; None to find out.
 
@@ -35,6 +49,8 @@ def read(path: Path, header: bool | None = None, missing: Sequence[str] = ()) ->
     """
     name = printable(path)
     try:
+        if Path(path).is_file() and Path(path).stat().st_size > MOST_BYTES:
+            raise TooLarge(name)
         data = Path(path).read_bytes()
     except OSError as error:
         raise cannot_open(name, error) from None
@@ -58,17 +74,19 @@ def _unpacked(data: bytes, inner: Path, name: str) -> tuple[bytes, Path]:
     """What is inside gz, bz2, xz or a zip with one file."""
     try:
         if data.startswith(b"\x1f\x8b"):
-            return gzip.decompress(data), inner.with_suffix("")
+            return _bounded(gzip.open(io.BytesIO(data)), name, "zcat"), inner.with_suffix("")
         if data.startswith(b"BZh"):
             import bz2
 
-            return bz2.decompress(data), inner.with_suffix("")
+            return _bounded(bz2.open(io.BytesIO(data)), name, "bzcat"), inner.with_suffix("")
         if data.startswith(b"\xfd7zXZ"):
             import lzma
 
-            return lzma.decompress(data), inner.with_suffix("")
+            return _bounded(lzma.open(io.BytesIO(data)), name, "xzcat"), inner.with_suffix("")
         if data.startswith(b"PK\x03\x04"):
             with zipfile.ZipFile(io.BytesIO(data)) as archive:
+                if sum(e.file_size for e in archive.infolist()) > MOST_BYTES:
+                    raise TooLarge(name, "unzip -p")
                 files = [e for e in archive.namelist() if not e.endswith("/")]
                 files = [e for e in files if not e.startswith("__MACOSX/")]
                 if any(e.startswith("xl/") for e in files):
@@ -79,10 +97,23 @@ def _unpacked(data: bytes, inner: Path, name: str) -> tuple[bytes, Path]:
                     raise UserError(
                         f"{name}: holds {len(files)} files; unpack it and name the one you mean"
                     )
-                return archive.read(files[0]), Path(files[0])
-    except (OSError, EOFError, zipfile.BadZipFile, ValueError) as error:
+                return _bounded(archive.open(files[0]), name, "unzip -p"), Path(files[0])
+    except UserError:
+        raise
+    except Exception as error:  # each form has its own
         raise UserError(f"{name}: cannot be unpacked: {printable(error)}") from None
     return data, inner
+
+
+def _bounded(stream, name: str, command: str) -> bytes:
+    """All that a stream of unpacked data gives, unless it is too much. command: what unpacks it."""
+    data = bytearray()
+    with stream:
+        while piece := stream.read(PIECE):
+            data += piece
+            if len(data) > MOST_BYTES:
+                raise TooLarge(name, command)
+    return bytes(data)
 
 
 def _decoded(data: bytes, name: str) -> tuple[str, str]:

@@ -5,14 +5,17 @@ import gzip
 import io
 import json
 import lzma
+import tracemalloc
 import zipfile
 
 import numpy as np
 import pytest
 
 from bernoulli_diffusion.system.errors import UserError
+from bernoulli_diffusion.tables import reading
 from bernoulli_diffusion.tables.reading import read
 from bernoulli_diffusion.tables.table import Strings, Table
+from bernoulli_diffusion.training.run_folder import read_run_folder
 
 BITS = (np.random.default_rng(0).random((50, 8)) < 0.4).astype(int)
 HEADER = ",".join(f"q{i}" for i in range(8)) + "\n"
@@ -22,9 +25,9 @@ def lines(separator: str, form=str) -> str:
     return "".join(separator.join(map(form, row)) + "\n" for row in BITS)
 
 
-def saved(array) -> bytes:
+def saved(array, save=np.save) -> bytes:
     stream = io.BytesIO()
-    np.save(stream, array)
+    save(stream, array)
     return stream.getvalue()
 
 
@@ -36,7 +39,7 @@ def saved_z(**arrays) -> bytes:
 
 def zipped(**files: str) -> bytes:
     stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w") as archive:
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, text in files.items():
             archive.writestr(name, text)
     return stream.getvalue()
@@ -191,3 +194,47 @@ def test_a_table_that_is_too_large_is_told_before_it_fills_the_memory(tmp_path, 
     monkeypatch.setattr("bernoulli_diffusion.tables.text.MAX_VALUES", 100)
     with pytest.raises(UserError, match=r"shuf -n 6"):
         read(as_file(tmp_path, HEADER + lines(",")))
+
+
+# --- What unpacks to more than fits into memory
+
+
+BOMB = b"a,b\n" + b"0,1\n" * 500_000  # 2 MB, which a few kB hold
+
+
+@pytest.fixture
+def little_memory(monkeypatch):
+    monkeypatch.setattr(reading, "MOST_BYTES", 1 << 20)
+    tracemalloc.start()
+    yield
+    tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    ("pack", "command"),
+    [
+        (gzip.compress, "zcat"),
+        (lambda data: gzip.compress(data[: 1 << 19]) * 4, "zcat"),  # in several members
+        (bz2.compress, "bzcat"),
+        (lzma.compress, "xzcat"),
+        (lambda data: zipped(**{"bits.csv": data.decode()}), "unzip -p"),
+        (lambda data: saved(np.zeros(len(data), np.int8), np.savez_compressed), "unzip -p"),
+        (bytes, "cat"),
+    ],
+)
+def test_what_unpacks_to_too_much_is_told_before_it_is_unpacked(
+    pack, command, little_memory, tmp_path
+):
+    path = as_file(tmp_path, pack(BOMB), "table.gz")
+    tracemalloc.reset_peak()
+    before = tracemalloc.get_traced_memory()[0]
+    with pytest.raises(UserError, match="may not fit into memory") as told:
+        read(path)
+    of_lzma = 10 << 20 if command == "xzcat" else 0  # its dictionary
+    assert tracemalloc.get_traced_memory()[1] - before < 4 * reading.MOST_BYTES + of_lzma
+    assert f"{command} {path} | shuf" in str(told.value)
+    assert "\n" not in str(told.value)
+    (tmp_path / "train.gz").write_bytes(path.read_bytes())
+    if command != "cat":  # a run folder's own file may be of any size
+        with pytest.raises(UserError, match="may not fit into memory"):
+            read_run_folder(tmp_path)

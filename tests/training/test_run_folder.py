@@ -73,7 +73,7 @@ def test_held_out_samples_in_a_file_of_another_name(tmp_path, name):
 
 
 def test_other_names_are_no_held_out_samples(tmp_path):
-    names = "test__txt", "columns__yaml", "weights__txt", "evaluation__md", "train__valid__txt"
+    names = "test__txt", "columns__yaml", "weight__txt", "evaluation__md", "train__valid__txt"
     files = {"train__txt": STRINGS} | dict.fromkeys(names, "")
     assert read_run_folder(make(tmp_path / "run", **files)).notes == []
 
