@@ -264,6 +264,8 @@ def _bin_edges(x: np.ndarray, counts: np.ndarray, most: int) -> np.ndarray:
     # a light number belongs to the bin in which the middle of its rows falls
     middle = (share.cumsum() - share / 2) / max(share.sum(), 1)
     # heavy ones cut the line: with room for one more bin after each of them
-    number = np.floor(middle * max(1, most - 2 * int(heavy.sum()))).astype(int)
+    most_light = max(1, most - 2 * int(heavy.sum()))
+    # rows that are held out may have numbers above all others, which count for nothing
+    number = np.minimum(np.floor(middle * most_light), most_light - 1).astype(int)
     begins = np.r_[True, (np.diff(number) > 0) | heavy[1:] | heavy[:-1]]
     return x[begins]

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .columns import Column
 from .encoding import Encoding
 
 MOST = 4000  # rows compared with one another
@@ -119,7 +120,8 @@ def figure(encoding: Encoding, train: np.ndarray, synthetic: np.ndarray):
     axes = drawing.subplots(down, across, squeeze=False).flatten()
     for g, (column, ax) in enumerate(zip(encoding.coded, axes, strict=False)):
         k = column.num_codes
-        labels = [texts[0] for texts in column.texts] + ["none"] * column.has_missing_code
+        labels = [_label(column, c) for c in range(len(column.texts))]
+        labels += ["none"] * column.has_missing_code
         group = np.arange(k) * min(k, BARS) // k  # neighbours share a bar
         shares = [np.bincount(group, frequencies(c[:, g], k)) for c in (train, synthetic)]
         x = np.arange(len(shares[0]))
@@ -139,6 +141,13 @@ def figure(encoding: Encoding, train: np.ndarray, synthetic: np.ndarray):
     for ax in axes[len(encoding.coded) :]:
         ax.set_visible(False)
     return drawing
+
+
+def _label(column: Column, code: int) -> str:
+    """A code's first text, or its number in short."""
+    text = column.texts[code][0]
+    is_long_number = len(text) > 6 and column.type in ("number", "whole number")
+    return f"{column.numbers[code]:.3g}" if is_long_number else text
 
 
 def association_figure(encoding: Encoding, data: np.ndarray, synthetic: np.ndarray):

@@ -119,6 +119,14 @@ def test_more_numbers_go_into_bins_and_come_back_as_numbers_of_the_bin():
     assert abs(np.mean(back) - np.mean(x)) < 4 * np.std(x) / 5000**0.5
 
 
+def test_numbers_of_held_out_rows_alone_get_no_bin_and_are_not_drawn():
+    table = table_of(x=[f"{i}.5" for i in range(400)])
+    [column] = plan(table, np.arange(400) < 380).columns  # the largest numbers are held out
+    assert len(column.texts) == 40
+    assert {t for texts in column.texts for t in texts} == {f"{i}.5" for i in range(380)}
+    assert column.code_of("399.5") == 39
+
+
 def test_rare_levels_of_many_are_drawn_from_their_own():
     levels = [f"level {i}" for i in range(150)]
     column = [*levels * 3, *levels[:50] * 10]
