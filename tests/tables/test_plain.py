@@ -144,6 +144,7 @@ def test_numbers(tmp_path):
         ("01 01\n00 01\n", "if this is a table"),  # not bits: perhaps codes
         ("0110\n0120\n0110\n", r"train.txt:2:3: expected 0 or 1, found '2'$"),
         ("0110\n011\n", r"train.txt:2: 3 characters, but the lines above have 4"),
+        ("0.5\n0.25\n", r"train.txt:1:2: expected 0 or 1, found '.'; to train on numbers"),
         ("\x7fELF", r"train.txt:1:1: expected 0 or 1"),
     ],
 )
