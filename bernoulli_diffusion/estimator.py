@@ -138,6 +138,7 @@ class BernoulliDiffusion(BaseEstimator):
         with _as_value_error():
             config_module.apply_overrides(config, overrides)
             kind_of(config).check_config(config, "settings")
+            _require_bits(config, "settings")
         return config
 
     # --- what a trained model is asked
@@ -145,6 +146,8 @@ class BernoulliDiffusion(BaseEstimator):
     def sample(self, n_samples: int = 1, random_state=None):
         """n_samples rows of the form of X. random_state: an int; default: the model's own."""
         self._check_is_fitted()
+        if n_samples < 1:
+            raise ValueError(f"n_samples: expected at least 1, found {n_samples}")
         seed = _seed(self.random_state if random_state is None else random_state)
         device = self.diffusion_.process.alpha.device
         if self.encoding_ is None:
@@ -178,14 +181,14 @@ class BernoulliDiffusion(BaseEstimator):
         """Each row of X n times, one below the other, with its gaps filled by draws given the rest."""
         self._check_is_fitted()
         seed = _seed(self.random_state if random_state is None else random_state)
-        table = self._table_of(X, self.encoding_ is None)
         if self.encoding_ is None:
-            patterns = torch.from_numpy(table.bits)
+            patterns = torch.from_numpy(self._bits(X, may_be_unknown=True))
             evidence = self.diffusion_.process.evidence_of(patterns)
             runs = conditional_samples(
                 self.diffusion_, evidence, n, seed, particles, False, self.steps
             )
             return self._returned(torch.cat([run.samples for run in runs]).cpu())
+        table = self._table_of(X)
         with _as_value_error():
             rows = list(
                 generating.fill(
@@ -234,6 +237,7 @@ class BernoulliDiffusion(BaseEstimator):
         """The model of a checkpoint, whether save or train.py wrote it. Raises UserError."""
         saved = checkpoints.load(Path(path))
         config = checkpoints.config_of(saved, Path(path))
+        _require_bits(config, str(path))
         model = cls(T=config.model.T, lr=config.training.lr, device=device)
         model.diffusion_ = checkpoints.restore(
             saved, Path(path), trust_code=trust_code, device=device
@@ -286,13 +290,13 @@ class BernoulliDiffusion(BaseEstimator):
         columns = dict(zip(names, map(forms.of_array_column, X.T), strict=True))
         return Table(columns, "an array", {"kind": "array", "dtype": str(X.dtype)})
 
-    def _bits(self, X) -> np.ndarray:
+    def _bits(self, X, may_be_unknown: bool = False) -> np.ndarray:
         if _width(X) != self.n_features_in_:
             raise ValueError(
                 f"X has {_width(X)} features, but {type(self).__name__} is expecting"
                 f" {self.n_features_in_} features as input"
             )
-        table = self._table_of(X)
+        table = self._table_of(X, may_be_unknown)
         if self.encoding_ is None:
             if not isinstance(table, Strings):
                 raise ValueError("X holds other values than 0 and 1")
@@ -329,6 +333,13 @@ class _as_value_error:  # noqa: N801  a context manager
     def __exit__(self, kind, error, _traceback):
         if isinstance(error, UserError):
             raise ValueError(str(error)) from None
+
+
+def _require_bits(config: Config, source: str) -> None:
+    if config.model.process != Config().model.process:
+        raise UserError(
+            f"{source}: model.process: {config.model.process}; BernoulliDiffusion is for bits and tables"
+        )
 
 
 def _width(X) -> int:

@@ -1,6 +1,7 @@
 """BernoulliDiffusion, as it is used from Python."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 from processes import call
 
 from bernoulli_diffusion import BernoulliDiffusion
+from bernoulli_diffusion.system.errors import UserError
 
 TINY = {
     "epochs": 150,
@@ -116,6 +118,24 @@ def test_wrong_settings_are_value_errors():
         BernoulliDiffusion(epochs=-1).fit(X)
     with pytest.raises(ValueError, match="fit first"):
         BernoulliDiffusion().sample(1)
+
+
+def test_what_a_model_cannot_be_asked(model):
+    for gaps in (X[:2, :4], [[1, 0, 1]]):
+        with pytest.raises(ValueError, match="expecting 6 features"):
+            model.conditional(gaps)
+    with pytest.raises(ValueError, match="other values than 0 and 1"):
+        model.conditional(X[:2] + 0.5)
+    with pytest.raises(ValueError, match="n_samples: expected at least 1, found 0"):
+        model.sample(0)
+
+
+def test_models_of_real_numbers_are_refused():
+    numbers = Path(__file__).parent / "version_1_0" / "numbers" / "results"
+    with pytest.raises(UserError, match=r"gaussian; BernoulliDiffusion is for bits and tables"):
+        BernoulliDiffusion.load(next(numbers.rglob("model_best.pt")))
+    with pytest.raises(ValueError, match=r"settings: model\.process: gaussian"):
+        BernoulliDiffusion(settings={"model.process": "gaussian"}).fit(X)
 
 
 # Scores are estimates whose noise is drawn by the number of the row.
