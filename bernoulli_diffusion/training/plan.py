@@ -110,6 +110,14 @@ class Plan:
             return f"finished: no better bound in {patience} validations (training.patience)"
         return self._time_is_over(seconds)
 
+    def seconds_left(self, step: int, seconds: float) -> float | None:
+        """Until the end, at the speed of the steps so far. None if it is not known, or reached."""
+        if not (0 < step < self.total_steps and self.is_end_known):
+            return None
+        left = seconds * (self.total_steps / step - 1)
+        minutes = self.training.max_minutes
+        return max(0.0, min(left, 60 * minutes - seconds)) if minutes else left
+
     def _time_is_over(self, seconds: float) -> str | None:
         minutes = self.training.max_minutes
         if minutes and seconds >= 60 * minutes:

@@ -50,10 +50,8 @@ class Progress:
     def report(self, seconds: float) -> None:
         """A line for the last validation, where there is no bar. seconds: since the start."""
         if self.bar.disable and not self.quiet:
-            step, total = self.loop.step, self.loop.plan.total_steps
-            left = seconds * (total / max(1, step) - 1)
-            is_known = 0 < step < total and self.loop.plan.is_end_known
-            time_left = f", about {left:.0f} s left" if is_known else ""
+            left = self.loop.plan.seconds_left(self.loop.step, seconds)
+            time_left = f", about {left:.0f} s left" if left else ""
             self._print(f"{self._epoch_of_all()}{self._last_validation()}{time_left}")
 
     def warn(self, message: str) -> None:

@@ -156,3 +156,14 @@ def test_more_epochs_never_make_a_recipes_rate_jump():
         assert more.learning_rate(step) == kept.learning_rate(step)
         more.warm_again(step, kept.learning_rate(step))
         assert more.warm_from == 0
+
+
+def test_the_time_left_knows_of_steps_and_minutes():
+    plan = Plan(TrainingConfig(epochs=100), steps_per_epoch=1)
+    assert plan.seconds_left(25, 10) == 30
+    assert plan.seconds_left(0, 10) is None
+    assert plan.seconds_left(100, 10) is None
+    plan = Plan(TrainingConfig(epochs=100, max_minutes=0.5), steps_per_epoch=1)
+    assert plan.seconds_left(25, 10) == 20
+    assert plan.seconds_left(25, 31) == 0
+    assert recipe().seconds_left(25, 10) is None  # until the rate falls
