@@ -16,7 +16,7 @@ from .distributed import Processes
 # model alone. Only that of SAMPLES depends on the run's seed.
 SUBSET, BOUND_DRAWS, SAMPLES = 1, 3, 4
 # Values times steps that the samples at the end may take by the exact law: some 15 seconds of one core.
-MOST_EXACT = 200_000_000
+MOST_EXACT = 150_000_000
 
 
 class Validator:
