@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -130,17 +131,19 @@ def test_equal_shares_and_ensembles_of_ensembles(members, ensemble, tmp_path):
     assert estimate_bound(checkpoint.restore(saved, out), val, 100, seed=0).bits > 0
 
 
-def test_what_cannot_be_one_model(members, tmp_path):
+def test_what_cannot_be_one_model(members, tmp_path, monkeypatch):
     other_T = train(tmp_path / "a", T=21)
     longer = train(tmp_path / "b", text="0100101\n")
-    out = tmp_path / "out.pt"
-    for other in (other_T, longer):
-        told = mistake("ensemble", out, members[0], other)
-        assert told.startswith(f"error: {other}: of another kind than {members[0]}")
-    assert "is a member itself" in mistake("ensemble", members[0], *members)
-    val = tmp_path / "b" / "train.txt"
-    told = mistake("ensemble", out, *members, "--weights-by", val)
-    assert "strings of 7 bits, but the model's have 6" in told
+    out, val = tmp_path / "out.pt", tmp_path / "b" / "train.txt"
+    for words, told in (
+        ((out, members[0], other_T), f"{other_T}: of another kind than {members[0]}"),
+        ((out, members[0], longer), f"{longer}: of another kind than {members[0]}"),
+        ((members[0], *members), "is a member itself"),
+        ((out, *members, "--weights-by", val), "strings of 7 bits, but the model's have 6"),
+    ):
+        monkeypatch.setattr(sys, "argv", ["ensemble", *map(str, words)])
+        with pytest.raises(UserError, match=re.escape(told)):
+            ensembles.main()
     assert not out.exists()
 
 

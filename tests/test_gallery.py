@@ -13,7 +13,7 @@ from pathlib import Path
 import exact
 import pytest
 import torch
-from processes import ROOT, call, train
+from processes import ROOT
 
 from bernoulli_diffusion.bits.data import BitStrings
 from bernoulli_diffusion.bits.process import BernoulliDiffusionProcess
@@ -162,14 +162,6 @@ def test_a_copy_in_a_run_folder_trains_and_comes_back_from_its_checkpoint(tmp_pa
         expected, found = (model(x_t, t) for model in models)
         assert expected.equal(found)
         assert expected.abs().max() > 0
-
-
-def test_the_three_commands_of_the_page(tmp_path):
-    """As a user would: copy, train, generate from the checkpoint."""
-    folder = train(run_folder(tmp_path, "hollow"))
-    assert (folder / "reverse_model.py").read_text() == source("hollow").text
-    strings = call("generate.py", folder / "checkpoints" / "model_best.pt", 5).stdout.split()
-    assert [len(s) for s in strings] == [6] * 5
 
 
 # ----------------------------------------------------------------------------- each one's promise

@@ -70,7 +70,7 @@ def test_ten_lines_of_python(trained, monkeypatch):
 
 @pytest.mark.skipif(not GALLERY, reason="no gallery of reverse models here")
 def test_a_new_users_way(tmp_path):
-    """Train, take another network, train again, compare, look at the page."""
+    """Train, take another network, train again, generate, compare, look at the page."""
     run_dir, network = make_run(tmp_path / "mine", val=["00000001", "11111110"]), GALLERY[0]
     options = "model: {T: 20, reverse_model: {width: 8, num_blocks: 1, dropout: 0.1}}"
     assert options in CONFIG  # those of the default network: a new one has its own
@@ -78,6 +78,9 @@ def test_a_new_users_way(tmp_path):
     first = train("mine", "--quiet", cwd=tmp_path)
     shutil.copy(network, run_dir / "reverse_model.py")
     second = train("mine", "--quiet", cwd=tmp_path)
+    assert (tmp_path / second / "reverse_model.py").read_text() == network.read_text()
+    strings = call("generate.py", second, 5, cwd=tmp_path).stdout.split()
+    assert [len(s) for s in strings] == [8] * 5
     table = call("compare", "mine", "--html", "mine/compare.html", cwd=tmp_path).stdout
     page = (run_dir / "compare.html").read_text()
     for results in (first, second):
