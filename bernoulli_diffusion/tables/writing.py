@@ -12,11 +12,31 @@ from .encoding import Encoding
 from .table import Values
 
 FORMS = {".csv": "text", ".tsv": "text", ".txt": "text", ".parquet": "parquet", ".npy": "array"}
+OTHERS = (
+    ".xlsx",
+    ".xls",
+    ".ods",
+    ".gz",
+    ".zip",
+    ".bz2",
+    ".xz",
+    ".npz",
+    ".json",
+    ".feather",
+    ".pkl",
+)
 
 
 def form_of(path: Path | None) -> str:
-    """text, parquet or array, by the name of the file; text for standard output."""
-    return "text" if path is None else FORMS.get(path.suffix.lower(), "text")
+    """text, parquet or array, by the name of the file; text for standard output.
+
+    Raises UserError if the name promises what is not written here.
+    """
+    if path is None:
+        return "text"
+    if path.suffix.lower() in OTHERS:
+        raise UserError(f"{path}: expected a name that ends in .csv, .tsv, .parquet or .npy")
+    return FORMS.get(path.suffix.lower(), "text")
 
 
 def to_text(columns: dict[str, Values], form: dict, with_names: bool, separator: str = "") -> bytes:

@@ -104,6 +104,14 @@ def test_other_forms_by_the_name_of_the_file(loaded):
         list(answering.written(iter([columns]), encoding, Path("few.npy")))
 
 
+@pytest.mark.parametrize("name", ["few.xlsx", "few.csv.gz", "few.json"])
+def test_a_name_that_promises_another_form_is_a_mistake(name, model, tmp_path):
+    line = mistake("generate.py", model, 3, "--output", tmp_path / name)
+    assert name in line
+    assert ".csv" in line
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_questions_by_name(model):
     options = ("--particles", 64, "--steps", 50, "--given", "age>=20, age<30, pay!=")
     found = records(call("generate.py", model, 200, *options).stdout)
