@@ -336,7 +336,7 @@ class _as_value_error:  # noqa: N801  a context manager
 
 
 def _require_bits(config: Config, source: str) -> None:
-    if config.model.process != Config().model.process:
+    if kind_of(config) is not kind_of(Config()):
         raise UserError(
             f"{source}: model.process: {config.model.process}; BernoulliDiffusion is for bits and tables"
         )

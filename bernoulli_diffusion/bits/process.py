@@ -286,15 +286,17 @@ class BernoulliDiffusionProcess:
         """A reverse step that leans towards the evidence, and the weight that makes up for it.
 
         x_r ~ g(x_r | x_t), the reverse step with logits + evidence: known bits move by the true
-        posterior, unknown ones as in the model. But before the last step evidence is believed no more
-        than a channel with the noise of this step allows: coarse steps would hardly ever draw what the
-        model takes back later. log p(x_r | x_t) / g(x_r | x_t) is the look-ahead at x_t less the one at
-        x_r, both with the logits of x_t (docs/mathematics.md, section 13).
+        posterior, unknown ones as in the model. But where all of x_0 is known, evidence is believed no
+        more before the last step than a channel with the noise of this step allows: coarse steps would
+        hardly ever draw what the model takes back later. log p(x_r | x_t) / g(x_r | x_t) is the
+        look-ahead at x_t less the one at x_r, both with the logits of x_t (docs/mathematics.md,
+        section 13).
         x_t, logits, evidence, u: (B, L); t, r: (B,) with r < t.
         Returns x_r (B, L) and log p / g (B,) in nats.
         """
         kept = (self.alpha[t] / self.alpha[r]).float()[:, None]  # 1 - beta of the step
-        most = torch.where(r[:, None] > 0, (1 + kept).log() - (1 - kept).log(), math.inf)
+        is_doubted = (evidence.abs() == CERTAIN).all(dim=1) & (r > 0)
+        most = ((1 + kept).log() - (1 - kept).log()).where(is_doubted[:, None], math.inf)
         evidence = evidence.clamp(-most, most)
         x_r = self.reverse_step(x_t, logits + evidence, t, r, u)
         before = self.look_ahead(x_t, logits, evidence, t)
