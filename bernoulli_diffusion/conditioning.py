@@ -478,13 +478,15 @@ def _extrapolated(log_p: Tensor) -> Tensor:
     """log of the mean of each row of p (n, R), less the bias that the jackknife leaves.
 
     Now and then a run finds far more than the others, and what the jackknife leaves then falls with R
-    no faster than 1 / R. How much it leaves of two runs, all pairs together tell.
+    no faster than 1 / R. How much it leaves of two runs, all pairs together tell. Of a row in which a
+    run found nothing (-inf) it is the plain mean.
     """
     R = log_p.shape[1]
     first, second = torch.triu_indices(R, R, offset=1)
     pairs = torch.stack([log_p[:, first], log_p[:, second]], dim=2)  # (n, R (R - 1) / 2, 2)
     of_pairs = _jackknife(pairs.flatten(0, 1)).view(len(log_p), -1).mean(dim=1)
-    return (R * _jackknife(log_p) - 2 * of_pairs) / (R - 2)
+    found = (R * _jackknife(log_p) - 2 * of_pairs) / (R - 2)
+    return found.where(log_p.isfinite().all(dim=1), log_p.logsumexp(dim=1) - math.log(R))
 
 
 def _jackknife(log_p: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from .system.files import open_atomically
 from .tables import plain
 from .training.checkpoint import run_dir_of
 from .training.run_folder import data_file
-from .weights import beside, represented
+from .weights import represented
 
 
 def bound(diffusion, strings, precision: float, seed: int, device) -> tuple[dict, int]:
@@ -102,8 +102,6 @@ def baselines(kind, config, strings, checkpoint: Path) -> dict:
     if run_dir and (file := data_file(run_dir, "train")):
         try:
             found, _ = plain.read(file, partial(kind.read, config=config), kind.SEPARATOR)
-            given = beside(file, len(found))
-            found.weights = found.weights if given is None else given
         except UserError:  # it is not what the user asked about
             found = None
         if found and found.length == strings.length:

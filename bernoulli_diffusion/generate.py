@@ -41,7 +41,6 @@ of real numbers:
   generate.py model_best.pt 8 --given '0.3 ? ?'                      8 ways to fill in the unknown numbers
   generate.py model_best.pt 5 --denoise seen.txt --noise-std 0.1
 """
-NOT_TEXT = re.compile(r"\.(npy|npz|parquet|feather|xlsx|gz|bz2|xz|zip|png|gif)$", re.IGNORECASE)
 
 
 def probability_of_flips(text: str) -> float:
@@ -220,7 +219,7 @@ def _generate(arguments, group) -> None:
         from .system.device import choose_device
         from .system.errors import UserError, printable
         from .system.files import open_atomically
-        from .tables import answering
+        from .tables import answering, writing
         from .training import checkpoint as checkpoints
 
     device = choose_device(arguments.device)
@@ -237,9 +236,10 @@ def _generate(arguments, group) -> None:
             checkpoint, arguments.checkpoint, arguments.given, arguments.fill
         )
     if not encoding:  # else questions are about columns
-        if arguments.output and (ending := NOT_TEXT.search(arguments.output.name)):
+        ending = arguments.output.suffix.lower() if arguments.output else ""
+        if ending in writing.OTHERS or writing.FORMS.get(ending, "text") != "text":
             where = f"--output {printable(arguments.output)}"
-            raise UserError(f"{where}: what is written is text, no {ending[0]}")
+            raise UserError(f"{where}: what is written is text, no {ending}")
         values_in_file = kind.values_in_file(checkpoint["process_state"], length)
         if arguments.given is not None:
             text = arguments.given.encode("utf-8", "replace")

@@ -21,7 +21,6 @@ from .system.errors import UserError, printable
 from .tables import answering, judging, plain
 from .tables.encoding import Encoding
 from .training import checkpoint as checkpoints
-from .weights import beside
 
 
 class Model(NamedTuple):
@@ -69,8 +68,6 @@ def read_samples(
             return kind.read_evaluated(path, diffusion.process, config)
 
         samples, _ = plain.read(file, read, kind.SEPARATOR)
-        given = beside(file, len(samples))
-        samples.weights = samples.weights if given is None else given
     if samples.length != length:
         raise UserError(
             f"{file}: {kind.SAMPLES} of {samples.length} {kind.UNITS}, but the model's have {length}"

@@ -288,10 +288,12 @@ class Search:
     def run_all(self) -> None:
         """All rounds, and then the best candidates with other seeds, until the time is over."""
         names = list(self.candidates)
-        while self.seconds_of_each(len(names), 0, self.most_seconds) < LEAST_SECONDS:
-            if len(names) <= 2:
-                break
-            names.pop()  # better a few with enough time
+        # better a few with enough time
+        while (
+            len(names) > 2
+            and self.seconds_of_each(len(names), 0, self.most_seconds) < LEAST_SECONDS
+        ):
+            names.pop()
         for r in range(ROUNDS):
             seconds = self.seconds_of_each(len(names), r, self.seconds_left())
             minutes = max(seconds, LEAST_SECONDS) / 60

@@ -262,6 +262,13 @@ def test_the_logarithm_of_a_mean_of_equal_numbers_is_theirs(runs):
     assert error.isnan().all() if runs == 1 else (error < 1e-9).all()
 
 
+def test_the_mean_of_runs_of_which_one_found_nothing_is_that_of_all():
+    log_p = torch.tensor([[0.0, 0.0, 0.0, -math.inf], [1.0, 1.0, 1.0, 1.0]]).double()
+    mean, error = _log_mean(log_p)
+    torch.testing.assert_close(mean, torch.tensor([math.log(3 / 4), 1.0]).double())
+    assert 0.2 < error[0] < 0.5
+
+
 def test_a_run_without_evidence_does_not_count():
     """A run all of whose particles the model rules out has weights that are undefined."""
     L, runs = 2, 3

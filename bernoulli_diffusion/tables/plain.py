@@ -12,7 +12,7 @@ import numpy as np
 
 from ..bits.data import to_text
 from ..system.errors import UserError, printable
-from ..weights import checked
+from ..weights import beside, checked
 from . import reading
 from .table import Strings, Table, Values, as_bits, is_number
 
@@ -23,9 +23,17 @@ MOST_BYTES = 1 << 30  # of a file of another form, which is read as a whole
 def read(path: Path, of_kind: Callable, separator: str) -> tuple:
     """What of_kind reads from a path, and what was understood in words if the form is another one.
 
+    With the weights of a file beside it, if there is one; they count before those within the file.
     separator: what stands between the values of a sample in the kind's own files. Raises UserError: that
     of of_kind, and how to prepare a table if the file is one.
     """
+    samples, understood = _read(path, of_kind, separator)
+    given = beside(path, len(samples))
+    samples.weights = samples.weights if given is None else given
+    return samples, understood
+
+
+def _read(path: Path, of_kind: Callable, separator: str) -> tuple:
     try:
         return of_kind(path), ""
     except UserError as error:

@@ -12,19 +12,10 @@ from .encoding import Encoding
 from .table import Values
 
 FORMS = {".csv": "text", ".tsv": "text", ".txt": "text", ".parquet": "parquet", ".npy": "array"}
-OTHERS = (
-    ".xlsx",
-    ".xls",
-    ".ods",
-    ".gz",
-    ".zip",
-    ".bz2",
-    ".xz",
-    ".npz",
-    ".json",
-    ".feather",
-    ".pkl",
-)
+OTHERS = {  # what a name may promise that is never written
+    ".xlsx", ".xls", ".ods", ".gz", ".zip", ".bz2", ".xz", ".npz", ".json",
+    ".feather", ".pkl", ".png", ".gif",
+}  # fmt: skip
 
 
 def form_of(path: Path | None) -> str:

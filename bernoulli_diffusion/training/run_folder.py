@@ -90,8 +90,6 @@ def read_run_folder(
     def read(file: Path, like: Samples | None = None) -> Samples:
         of_kind = functools.partial(kind.read, config=config, like=like)
         samples, understood = plain.read(file, of_kind, kind.SEPARATOR)
-        given = weights.beside(file, len(samples))
-        samples.weights = samples.weights if given is None else given
         if samples.weights is not None:
             notes.append(f"{file}: {weights.in_words(samples.weights)}")
         if understood or file.suffix != ".txt":
