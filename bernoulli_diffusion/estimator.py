@@ -20,6 +20,7 @@ from .tables.table import Strings, Table, numbered_names
 from .training import checkpoint as checkpoints
 from .training.loop import fit
 from .training.network import live_source
+from .weights import checked
 
 try:
     from sklearn.base import BaseEstimator
@@ -90,23 +91,26 @@ class BernoulliDiffusion(BaseEstimator):
 
     # --- training
 
-    def fit(self, X, y=None, X_val=None):
+    def fit(self, X, y=None, X_val=None, sample_weight=None):
         """Train on the rows of X; with X_val, keep the weights that are best on its rows.
 
-        y is not used. Raises ValueError (UserError) for what is no table.
+        sample_weight: (N,), how much each row counts, as copies of it would. y is not used. Raises
+        ValueError (UserError) for what is no table.
         """
         config = self._config()
         self.encoding_ = None
         table = self._table_of(X)
-        if len(X) < 2:
+        if len(table) < 2:
             raise ValueError("X has one row (n_samples=1); there is nothing to learn from it")
+        counts = _weights_of(sample_weight, len(table))
         if isinstance(table, Strings):
             self.encoding_, bits = None, table.bits
         else:
             wishes = {n: planning.Wish(type=t) for n, t in (self.types or {}).items()}
-            everything = np.ones(len(table), bool)
             with _as_value_error():
-                self.encoding_ = planning.plan(table, everything, wishes)
+                self.encoding_ = planning.plan(
+                    table, planning.as_counts(counts, len(table)), wishes
+                )
                 bits = self.encoding_.encode(table)
         self.n_features_in_ = _width(X)
         if hasattr(X, "columns"):
@@ -117,10 +121,10 @@ class BernoulliDiffusion(BaseEstimator):
         if (bits < 0).any():
             raise ValueError("X has unknown bits; leave those rows out")
         source = live_source(None, kind_of(config).NETWORK)
+        strings = BitStrings.from_bits(bits)
+        strings.weights = counts
         with _as_value_error():
-            self.diffusion_ = fit(
-                BitStrings.from_bits(bits), config, val, source=source, device=self.device
-            )
+            self.diffusion_ = fit(strings, config, val, source=source, device=self.device)
         self.config_, self.length_, self._source = config, bits.shape[1], source
         return self
 
@@ -340,6 +344,17 @@ def _require_bits(config: Config, source: str) -> None:
         raise UserError(
             f"{source}: model.process: {config.model.process}; BernoulliDiffusion is for bits and tables"
         )
+
+
+def _weights_of(sample_weight, N: int) -> np.ndarray | None:
+    """(N,) of rows; None if all count the same. Raises ValueError."""
+    if sample_weight is None:
+        return None
+    weights = np.asarray(sample_weight)
+    if weights.shape not in ((), (N,)):
+        raise ValueError(f"sample_weight has the shape {weights.shape}; expected ({N},)")
+    with _as_value_error():
+        return checked(np.broadcast_to(weights, N), lambda row: f"sample_weight of row {row}")
 
 
 def _width(X) -> int:

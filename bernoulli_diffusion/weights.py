@@ -53,7 +53,7 @@ def checked(texts: Iterable, place) -> np.ndarray | None:
         )
     if not weights.sum() > 0:
         raise UserError(
-            f"{place(0)}: all weights are 0, so nothing is left; give some sample a weight above 0"
+            f"{place(0)}: all weights are zero, so nothing is left; give some sample a weight above 0"
         )
     return None if (weights == weights[0]).all() else weights
 

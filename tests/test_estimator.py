@@ -3,12 +3,14 @@
 import math
 from pathlib import Path
 
+import exact
 import numpy as np
 import pytest
 import torch
 from processes import call
 
 from bernoulli_diffusion import BernoulliDiffusion
+from bernoulli_diffusion.likelihood import exact_law
 from bernoulli_diffusion.system.errors import UserError
 
 TINY = {
@@ -60,6 +62,45 @@ def test_saved_and_loaded_it_is_the_same(model, tmp_path):
     assert (again.sample(5) == model.sample(5)).all()
     drawn = call("generate.py", tmp_path / "m.pt", 3).stdout.split()
     assert [len(line) for line in drawn] == [6, 6, 6]
+
+
+def test_a_sample_weight_counts_as_copies():
+    rows = np.array([[1, 0, 0], [0, 1, 1], [1, 1, 1], [0, 0, 0]], np.uint8)
+    weights = np.array([1, 2, 5, 0])
+    how = {"training.warmup_steps": 5, "training.ema_decay": 0.98}
+    how["model.reverse_model"] = "{width: 16, num_blocks: 1}"
+    model = BernoulliDiffusion(T=30, epochs=300, lr=0.02, batch_size=64, settings=how)
+    model.fit(np.tile(rows, (16, 1)), sample_weight=np.tile(weights, 16))
+    law = exact_law(model.diffusion_, 3)[exact.index(torch.from_numpy(rows))].numpy()
+    assert law == pytest.approx(weights / 8, abs=0.03)
+
+
+def test_a_table_with_sample_weights_is_encoded_as_with_copies():
+    numbers = RANDOM.normal(size=(120, 2)).round(1)
+    weights = RANDOM.integers(0, 4, 120)
+    weighted, repeated = (BernoulliDiffusion(**{**TINY, "epochs": 1}) for _ in range(2))
+    weighted.fit(numbers, sample_weight=weights)
+    repeated.fit(np.repeat(numbers, weights, axis=0))
+    for one, other in zip(weighted.encoding_.columns, repeated.encoding_.columns, strict=True):
+        shares = []
+        for column in (one, other):
+            count = dict(zip(sum(column.texts, []), sum(column.counts, []), strict=True))
+            shares.append({t: n / sum(count.values()) for t, n in count.items()})
+        for text, share in shares[1].items():
+            assert shares[0][text] == pytest.approx(share, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("weights", "words"),
+    [
+        (np.ones(5), r"shape \(5,\); expected \(600,\)"),
+        (np.full(600, -1.0), "sample_weight of row 0: a weight is a number that is not negative"),
+        (np.zeros(600), "weights are zero"),
+    ],
+)
+def test_wrong_sample_weights(weights, words):
+    with pytest.raises(ValueError, match=words):
+        BernoulliDiffusion(**TINY).fit(X, sample_weight=weights)
 
 
 def test_tensors_and_bools():

@@ -193,7 +193,7 @@ def test_a_run_with_weights_is_told_resumed_and_refused_if_they_changed(weighted
             "1\n\n" * 7 + "1\n1\n",
             "weights.txt:2: a weight is a number that is not negative, found n",
         ),
-        ("0\n" * 16, "all weights are 0"),
+        ("0\n" * 16, "all weights are zero"),
     ],
 )
 def test_wrong_weights_are_told_in_one_line(text, words, weighted):

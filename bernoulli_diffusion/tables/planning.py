@@ -13,6 +13,8 @@ from .rules import find_determined
 from .table import Table
 from .table import joined as joined_values
 
+RESOLUTION = 1000  # of counts of rows by weight, which are whole numbers: of a row of usual weight
+
 
 def plan(table: Table, train: np.ndarray, wishes: dict[str, Wish] | None = None) -> Encoding:
     """The Encoding of a table.
@@ -51,6 +53,11 @@ def plan(table: Table, train: np.ndarray, wishes: dict[str, Wish] | None = None)
             + "; ".join(f"{c.name}: {c.reason}" for c in columns.values())[:400]
         )
     return encoding
+
+
+def as_counts(weights: np.ndarray | None, N: int) -> np.ndarray:
+    """(N,), how much each training row counts: frequencies by weight are kept as whole numbers."""
+    return np.ones(N) if weights is None else weights * (RESOLUTION / weights.mean())
 
 
 def _names(table: Table) -> str:

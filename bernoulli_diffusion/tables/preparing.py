@@ -12,12 +12,11 @@ from ..system.errors import RunError, UserError, printable
 from ..system.files import write_atomically
 from . import description, reading
 from .finding import LEVELS
-from .planning import joined, plan
+from .planning import as_counts, joined, plan
 from .table import Strings, Table, weights_of
 
 PARTS = ("train", "val", "test")
 MADE = (*(f"{part}.txt" for part in PARTS), *(weights.FILES[part] for part in PARTS))
-RESOLUTION = 1000  # of counts of rows by weight, which are whole numbers: of a row of usual weight
 
 
 def prepare(
@@ -126,7 +125,7 @@ def _weights_of_rows(table: Table, wishes: dict, file: Path) -> np.ndarray | Non
 def _encoding(table: Table, rows: np.ndarray, wishes: dict, counts, file: Path):
     """The Encoding of a table by its training rows, which have these weights or none, as is wished."""
     train = np.zeros(len(table))
-    train[rows] = 1 if counts is None else counts[rows] * RESOLUTION / counts[rows].mean()
+    train[rows] = as_counts(None if counts is None else counts[rows], len(rows))
     try:
         return plan(table, train, wishes)
     except UserError as error:

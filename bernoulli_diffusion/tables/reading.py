@@ -20,7 +20,8 @@ from .frames import import_pandas, read_frame
 from .table import MISSING, Strings, Table
 
 MOST_BYTES = 1 << 30  # of a file, unpacked; what becomes of it takes several times the memory
-PIECE = 1 << 16  # bytes unpacked at a time
+PIECE, PIECE_ROWS = 1 << 16, 1 << 10  # bytes, and rows of Parquet, unpacked at a time
+PART_ROWS = 100_000  # of a table that is too large: what to take instead
 PANDAS_READERS = {
     ".parquet": "read_parquet",
     ".feather": "read_feather",
@@ -32,13 +33,15 @@ PANDAS_READERS = {
 
 
 class TooLarge(UserError):
-    """A file is more than fits into memory."""
+    """A file is more than fits into memory. command: what writes its lines, or else cure: what helps."""
 
-    def __init__(self, name: str, command: str = "cat"):
+    def __init__(self, name: str, command: str = "cat", cure: str = ""):
+        cure = cure or (
+            f"take a random part: {command} {shlex.quote(name)} | shuf -n {PART_ROWS} > part.csv"
+        )
         super().__init__(
             f"{name}: more than {MOST_BYTES >> 20:,} MiB of data{'' if command == 'cat' else ' inside'},"
-            f" which may not fit into memory; take a random part: {command} {shlex.quote(name)} |"
-            " shuf -n 100000 > part.csv"
+            f" which may not fit into memory; {cure}"
         )
 
 
@@ -62,6 +65,7 @@ def read(path: Path, header: bool | None = None, missing: Sequence[str] = ()) ->
     if data.startswith(b"PK"):
         return forms.of_npz(data, name)
     if data.startswith(b"PAR1"):
+        _refuse_large_parquet(data, name)
         return read_frame(_by_pandas("read_parquet", data, name), "Parquet")
     if reader := PANDAS_READERS.get(inner.suffix.lower()):
         return read_frame(_by_pandas(reader, data, name), f"pandas.{reader}")
@@ -140,6 +144,36 @@ def _of_text(content: str, encoding: str, name: str, header: bool | None, missin
     if re.match(r"(%.*\s+)*@relation", start, re.IGNORECASE):
         return forms.of_arff(content, name, missing)
     return text.read_lines(content, name, header, missing, encoding)
+
+
+def _refuse_large_parquet(data: bytes, name: str) -> None:
+    """Raises TooLarge if what is inside is too much: a column of one value takes a few bytes there.
+
+    What the file says of its own size is not enough, for repeated text counts once. So it is unpacked
+    piece by piece and counted first.
+    """
+    try:
+        from pyarrow import parquet
+    except ImportError:
+        return  # pandas says so
+    program = (
+        f"import pyarrow.parquet as p; f = p.ParquetFile({name!r});"
+        f" next(f.iter_batches({PART_ROWS})).to_pandas().to_csv('part.csv', index=False)"
+    )
+    cure = f"take the first {PART_ROWS:,} rows: python -c {shlex.quote(program)}"
+    try:
+        file = parquet.ParquetFile(io.BytesIO(data))
+        size = file.metadata.num_rows * file.metadata.num_columns  # at least a byte a value
+        if size <= MOST_BYTES:
+            size = 0
+            for piece in file.iter_batches(PIECE_ROWS, use_threads=False):
+                size += piece.nbytes
+                if size > MOST_BYTES:
+                    break
+    except Exception:  # damaged in one of many ways, which pandas will tell
+        return
+    if size > MOST_BYTES:
+        raise TooLarge(name, "pyarrow", cure)
 
 
 def _by_pandas(reader: str, data: bytes, name: str):

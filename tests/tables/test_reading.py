@@ -5,6 +5,7 @@ import gzip
 import io
 import json
 import lzma
+import shlex
 import tracemalloc
 import zipfile
 
@@ -238,3 +239,25 @@ def test_what_unpacks_to_too_much_is_told_before_it_is_unpacked(
     if command != "cat":  # a run folder's own file may be of any size
         with pytest.raises(UserError, match="may not fit into memory"):
             read_run_folder(tmp_path)
+
+
+@pytest.mark.parametrize(("value", "rows"), [(0.0, 2_000_000), ("x" * 1000, 20_000)])
+def test_parquet_that_unpacks_to_too_much_is_told(value, rows, monkeypatch, tmp_path):
+    """Equal values take a few bytes in the file, and by what it says of itself; in memory they do not."""
+    pandas = pytest.importorskip("pandas")
+    pytest.importorskip("pyarrow")
+    monkeypatch.setattr(reading, "MOST_BYTES", 1 << 20)
+    path = tmp_path / "table.parquet"
+    pandas.DataFrame({"a": [value] * rows}).to_parquet(path)
+    assert path.stat().st_size < 1 << 17
+    with pytest.raises(
+        UserError, match="1 MiB of data inside, which may not fit into memory"
+    ) as told:
+        read(path)
+    assert "\n" not in str(told.value)
+    cure = shlex.split(str(told.value).partition("rows: ")[2])
+    monkeypatch.chdir(tmp_path)
+    exec(cure[-1])
+    assert len((tmp_path / "part.csv").read_text().split()) == min(rows, 100_000) + 1
+    monkeypatch.undo()
+    assert len(read(path)) == rows
