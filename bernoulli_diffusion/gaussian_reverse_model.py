@@ -32,7 +32,7 @@ class ReverseModel(nn.Module):
         self.T, self.num_outputs = T, outputs * D
         self.time = Time(T, features=64)
         # sines and cosines of each number: what is sharp in few dimensions is learnt sooner
-        self.register_buffer("frequencies", 2.0 ** torch.arange(num_frequencies))
+        self.register_buffer("frequencies", torch.tensor([2.0**k for k in range(num_frequencies)]))
         self.read_in = nn.Linear(D * (1 + 2 * num_frequencies), width)
         self.blocks = nn.ModuleList(Block(width, 64, dropout) for _ in range(num_blocks))
         self.norm = nn.LayerNorm(width)

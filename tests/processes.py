@@ -29,6 +29,7 @@ _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(
     [
         "processes",
+        "torch._dynamo",  # which arithmetic on the meta device imports, as in checkpoint.check_fit
         *(
             ".".join(path.relative_to(ROOT).with_suffix("").parts)
             for path in sorted((ROOT / PACKAGE).rglob("*.py"))

@@ -92,7 +92,10 @@ def write_folder(
     run_dir: Path, results: dict | str, *overrides: str, name: str | None = None, width: int = 8
 ) -> Path:
     """A results folder in run_dir; overrides are --set assignments of its config.yaml."""
-    folder = run_dir / "results" / (name or f"2031-01-01_00-00-{next(_numbers):02d}")
+    if name is None:
+        minute, second = divmod(next(_numbers), 60)
+        name = f"2031-01-01_00-{minute:02d}-{second:02d}"
+    folder = run_dir / "results" / name
     (folder / "checkpoints").mkdir(parents=True)
     text = results if isinstance(results, str) else json.dumps(results)
     (folder / "results.json").write_text(text)

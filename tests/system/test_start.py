@@ -24,12 +24,13 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 COMPILER = """
 import sys
 import torch
-from bernoulli_diffusion.reverse_model import ReverseModel
+from bernoulli_diffusion import gaussian_reverse_model, reverse_model
 from bernoulli_diffusion.benchmark.measure import SIZES, make_trainer, random_strings, train
 
 train(make_trainer(random_strings(100, 20), SIZES["tiny"], torch.device("cpu")))
 with torch.device("meta"):  # as a checkpoint's weights are compared with the network
-    ReverseModel(20, 100)
+    for network in (reverse_model, gaussian_reverse_model):
+        network.ReverseModel(20, 100)
 print("torch._dynamo" in sys.modules)
 """
 
