@@ -5,6 +5,10 @@ ReverseModel with __init__ and forward as below. Options of __init__ beyond sequ
 set in config.yaml under model.reverse_model. A third method may be there or not: prepare looks at the
 training data once, before the first step.
 
+A buffer named confidence may be there or not: how much of what the network adds to independent bits is
+believed, from 0 to 1. A run chooses it on val, so that a network that has learnt more of train than
+holds for new strings is not led astray by it.
+
 Start the output layer at zero. This network then begins with independent bits, each as frequent as in
 the data; a network without prepare, with fair coin flips: L bits a string.
 """
@@ -36,6 +40,7 @@ class ReverseModel(nn.Module):
         # What prepare finds in the data. Until then: nothing is known.
         self.register_buffer("frequency", torch.full((sequence_length,), 0.5))  # of a 1
         self.register_buffer("dropout", torch.tensor(dropout or 0.0))
+        self.register_buffer("confidence", torch.ones(()))  # chosen on val, after training
         self.pairs = None
         if sequence_length <= MOST_PAIRED:
             self.register_buffer("is_pair", torch.ones(sequence_length, sequence_length))
@@ -91,10 +96,12 @@ class ReverseModel(nn.Module):
         for block in self.blocks:
             h = block(h, time, self.dropout)
         h = self.norm(h) * (1 + self.scale(time))  # log-odds grow as t falls
-        logits = self.frequency.logit() + self.read_out(drop(h, self.dropout, self.training))
+        logits = self.read_out(drop(h, self.dropout, self.training))
         if self.pairs is not None:
             logits = logits + seen @ (self.pairs * self.is_pair).T * (1 + self.pair_scale(time))
-        return logits
+        if not self.training:
+            logits = self.confidence * logits
+        return self.frequency.logit() + logits
 
     def evidence(self, x_t: Tensor, t: Tensor) -> Tensor:
         """E[x_0 | x_t] if bits were independent, in standard deviations of x_0 from its mean. (B, L)

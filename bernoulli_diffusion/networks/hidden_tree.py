@@ -50,6 +50,8 @@ class ReverseModel(nn.Module):
             torch.randn(L, K, K) / STEP
         )  # P(z_i | z_parent), the root's is idle
         self.bit = nn.Parameter(torch.zeros(L, K))  # P(x_i = 1 | z_i), by node
+        self.register_buffer("frequency", torch.full((L,), 0.5))  # of a 1 in the data
+        self.register_buffer("confidence", torch.ones(()))  # chosen on val, after training
 
     def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
         """x_t: (B, L) float 0/1; t: (B,) int in 1..T. Returns (B, L) log-odds that x_0 is 1."""
@@ -69,7 +71,8 @@ class ReverseModel(nn.Module):
 
         p = torch.stack([torch.sigmoid(bit), torch.sigmoid(-bit)], dim=1)  # (L, 2, K)
         one, zero = log_product(p, rest).unbind(dim=1)  # (L, B)
-        return torch.zeros_like(one).index_copy(0, self.order, one - zero).T
+        logits = torch.zeros_like(one).index_copy(0, self.order, one - zero).T
+        return logits if self.training else self.frequency.logit().lerp(logits, self.confidence)
 
     def sweep_up(self, own: Tensor, move: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """Leaves to root, by level: what the bits below each node say of its state, and tell its parent.
@@ -97,6 +100,8 @@ class ReverseModel(nn.Module):
         stand for the same value, and expectation maximisation finds out what for. That takes seconds;
         training goes on from there.
         """
+        ones, known = (x_0 == 1).sum(dim=0), (x_0 != 0.5).sum(dim=0)
+        self.frequency.copy_((ones + 0.5) / (known + 1))
         joint = pair_frequencies(x_0)  # (L, L, 2, 2)
         bits, parents = rooted(spanning_tree(mutual_information(joint)))
         self.order.copy_(torch.tensor(bits))

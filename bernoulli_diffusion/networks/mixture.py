@@ -27,6 +27,8 @@ class ReverseModel(nn.Module):
         self.T, self.em_steps = T, em_steps
         self.share = nn.Parameter(torch.randn(num_components) / STEP)  # log-weight of each kind
         self.bit = nn.Parameter(torch.zeros(num_components, sequence_length))  # log-odds of a 1
+        self.register_buffer("frequency", torch.full((sequence_length,), 0.5))  # of a 1 in the data
+        self.register_buffer("confidence", torch.ones(()))  # chosen on val, after training
 
     def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
         """x_t: (B, L) float 0/1; t: (B,) int in 1..T. Returns (B, L) log-odds that x_0 is 1."""
@@ -37,7 +39,8 @@ class ReverseModel(nn.Module):
         kind = (STEP * self.share).log_softmax(dim=0) + own.sum(dim=2)  # (B, K)
         others = kind[:, :, None] - own  # (B, K, L), told by all bits but one
         one = (others + logsigmoid(bit)).logsumexp(dim=1)
-        return one - (others + logsigmoid(-bit)).logsumexp(dim=1)  # (B, L)
+        logits = one - (others + logsigmoid(-bit)).logsumexp(dim=1)  # (B, L)
+        return logits if self.training else self.frequency.logit().lerp(logits, self.confidence)
 
     @torch.no_grad()
     def prepare(self, x_0: Tensor) -> None:
@@ -48,6 +51,7 @@ class ReverseModel(nn.Module):
         """
         n, K = len(x_0), len(self.share)
         mean = (x_0.sum(dim=0) + 0.5) / (n + 1)  # (L,)
+        self.frequency.copy_(mean)
         batch = min(n, 4096)
         share = torch.full((K,), 1 / K, device=x_0.device)
         known = share[:, None].expand_as(self.bit)  # (K, L) P(kind, x_i is known)

@@ -39,10 +39,12 @@ class ReverseModel(nn.Module):
         self.mlp = reverse_model.ReverseModel(sequence_length, T, **options)
         # what the MLP says of each bit before it is trained: the base says that already
         self.register_buffer("known", torch.zeros(sequence_length))
+        self.register_buffer("confidence", torch.ones(()))  # chosen on val, after training
 
     def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
         """x_t: (B, L) float 0/1; t: (B,) int in 1..T. Returns (B, L) log-odds that x_0 is 1."""
-        return self.base(x_t, t) + self.mlp(x_t, t) - self.known
+        logits = self.base(x_t, t) + self.mlp(x_t, t) - self.known
+        return logits if self.training else self.known.lerp(logits, self.confidence)
 
     def prepare(self, x_0: Tensor) -> None:
         """Fit the base to x_0, (n, L) float 0/1, and let the MLP look at it."""

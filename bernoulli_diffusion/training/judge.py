@@ -60,7 +60,11 @@ class Judge:
         if not self.is_recipe:
             return None
         files, results = {"train": self.validator.train, "val": self.validator.val}, self.results
-        looks = {name: new_look(self.loop, data) for name, data in files.items() if data}
+        # by strings of another kind, what is right about those of train would look like a mistake
+        is_new = {"train": False, "val": not verdict.may_be_of_another_kind(results)}
+        looks = {
+            name: new_look(self.loop, data, is_new[name]) for name, data in files.items() if data
+        }
 
         @all_threads()
         def look_together() -> torch.Tensor:

@@ -23,7 +23,7 @@ from .network import Source, live_source, new_diffusion
 from .optimizer import AdamW, Clip
 from .plan import Plan, Recipe
 from .run_folder import fill_defaults
-from .shares import Draws, mean_and_error
+from .shares import Draws, fit_confidence, mean_and_error
 from .validator import Validator
 
 ORDER, STEP, LOOK = 12, 13, 16  # streams of random numbers, of the run's seed; more in network, ...
@@ -219,14 +219,37 @@ class Loop:
             self.optimizer.lr = self.plan.learning_rate(self.step - 1)  # of the last step
 
 
-def new_look(loop: Loop, judged_by: Samples) -> Callable[[], torch.Tensor]:
-    """A recipe's looks: the bits of loop's averaged weights on draws of these samples, (N,)."""
+def new_look(loop: Loop, judged_by: Samples, is_new: bool) -> Callable[[], torch.Tensor]:
+    """A recipe's looks: the bits of loop's averaged weights on draws of these samples, (N,).
+
+    is_new: whether they are not trained on. Then a look first chooses the network's confidence, if it has
+    one: by how much of what it adds to independent bits the bound is best.
+    """
     seed = derive_seed(loop.training.seed, LOOK)
     process, device = loop.diffusion.process, loop.device
     draws = Draws(process, judged_by, seed, device, LOOK_DRAWS)
+    models = loop.diffusion.reverse_model, loop.averaged.reverse_model
+    can_doubt = "confidence" in dict(models[0].named_buffers())
+    independent = None  # what the network says at confidence 0, whatever its weights
+
+    def set_confidence(share: float) -> None:
+        for model in models:
+            model.confidence.fill_(share)
 
     def look() -> torch.Tensor:
-        return draws.bits(draws.logits(loop.averaged)).cpu()
+        nonlocal independent
+        if not can_doubt:
+            return draws.bits(draws.logits(loop.averaged)).cpu()
+        if is_new and independent is None:
+            set_confidence(0)
+            independent = draws.logits(loop.averaged)
+        set_confidence(1)
+        logits = draws.logits(loop.averaged)
+        if is_new:
+            share = fit_confidence(draws, logits, independent)
+            set_confidence(share)
+            logits = independent + share * (logits - independent)
+        return draws.bits(logits).cpu()
 
     return look
 
@@ -272,7 +295,10 @@ def fit(
             elif validator and loop.note(validator.bounds(loop.averaged)["val"].bits):
                 best.update(copy.deepcopy(loop.averaged.reverse_model.state_dict()))
 
-        start, look = time.monotonic(), new_look(loop, val if val is not None else train)
+        start, look = (
+            time.monotonic(),
+            new_look(loop, train if val is None else val, val is not None),
+        )
         loop.run(validate, lambda: time.monotonic() - start, look=look)
     if best:
         loop.averaged.reverse_model.load_state_dict(best)

@@ -14,6 +14,7 @@ from bernoulli_diffusion.training import checkpoint
 from bernoulli_diffusion.training.loop import Loop
 from bernoulli_diffusion.training.resume import resume
 from bernoulli_diffusion.training.run_folder import read_run_folder
+from bernoulli_diffusion.training.shares import Draws, mean_and_error
 from bernoulli_diffusion.training.trainer import Trainer
 
 pytestmark = pytest.mark.usefixtures("no_pictures")
@@ -51,7 +52,7 @@ def trained(path: Path, *overrides: str) -> Trainer:
 
 def test_the_recommended_weights_are_those_that_are_measured(tmp_path):
     """Overfitted: the last weights are not the best, but the run's figures are of the best ones."""
-    trainer = trained(make_run(tmp_path / "run", 40, 200, 12, tied=True))
+    trainer = trained(make_run(tmp_path / "run", 40, 60, 12, tied=True))
     plan = trainer.loop.plan
     assert plan.best_step < trainer.step
     saved = checkpoint.load(trainer.results_dir / "checkpoints" / "model_best.pt")
@@ -60,6 +61,29 @@ def test_the_recommended_weights_are_those_that_are_measured(tmp_path):
     assert trainer.results.best_epoch == saved["step"] / 2  # two steps an epoch
     gain = independent_bits(trainer.folder.train, trainer.folder.val) - plan.best_bound
     assert gain > 1  # bits
+
+
+def test_what_few_lines_teach_is_believed_in_part(tmp_path):
+    """The recommended weights have the confidence with the least bound on val, and are better by it."""
+    trainer = trained(make_run(tmp_path / "run", 40, 200, 12, tied=True, seed=1))
+    model = trainer.averaged.reverse_model
+    assert 0.5 < model.confidence < 0.9
+    draws = Draws(trainer.averaged.process, trainer.folder.val, seed=3, num_draws=20_000)
+    chosen = draws.bits(draws.logits(trainer.averaged))
+    for other in (1.0, model.confidence / 2):
+        model.confidence.fill_(other)
+        worse, error = mean_and_error(draws.bits(draws.logits(trainer.averaged)) - chosen)
+        assert worse > 4.5 * error
+
+
+def test_a_val_of_another_kind_does_not_make_it_doubt(tmp_path):
+    """What holds for train alone is not a mistake where train is what is to be learnt."""
+    path = make_run(tmp_path / "run", 400, 200, 12, tied=True)
+    val = np.random.default_rng(1).random((200, 12)) < np.linspace(0.9, 0.1, 12)
+    write_lines(path / "val.txt", val)
+    trainer = trained(path, "training.epochs=100", "training.lr_schedule=adaptive")
+    assert trainer.results.val_is_unlike
+    assert trainer.averaged.reverse_model.confidence == 1
 
 
 SIZES = [(20, 8, True), (20, 60, False), (60, 400, False), (3000, 16, False)]

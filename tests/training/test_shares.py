@@ -10,7 +10,12 @@ from bernoulli_diffusion.bits.data import BitStrings
 from bernoulli_diffusion.bits.process import BernoulliDiffusionProcess
 from bernoulli_diffusion.diffusion import Diffusion
 from bernoulli_diffusion.training.network import Ensemble
-from bernoulli_diffusion.training.shares import Draws, fit_shares, mean_and_error
+from bernoulli_diffusion.training.shares import (
+    Draws,
+    fit_confidence,
+    fit_shares,
+    mean_and_error,
+)
 
 L, T = 4, 6
 Z_LIMIT = 4.5
@@ -88,6 +93,17 @@ def test_who_only_does_harm_gets_nothing():
     assert fitted.bound == fitted.of_members[1]
     assert fitted.gain == (0, 0)
     assert min(fitted.of_members) == fitted.of_members[1]
+
+
+@pytest.mark.parametrize("times", [0.5, 1.0, 2.0, 5.0, 1e6])
+def test_confidence_is_where_the_bound_is_least(times):
+    """Of what is right but times too sure, and then of what is sure of nothing but noise."""
+    draws = Draws(BernoulliDiffusionProcess(T), strings(), seed=5)
+    sure, independent = draws.logits(diffusion(ideal())), torch.zeros(len(draws.x_0), L)
+    confidence = fit_confidence(draws, times * sure + 0.1, independent)
+    grid = torch.linspace(0, 1, 201).tolist()
+    bounds = [draws.bits(share * (times * sure + 0.1)).mean().item() for share in grid]
+    assert abs(confidence - grid[bounds.index(min(bounds))]) <= 1 / 64 + 0.005
 
 
 def test_the_same_seed_chooses_the_same_shares():
