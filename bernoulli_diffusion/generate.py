@@ -72,7 +72,7 @@ def parse_arguments():
         "--steps",
         type=positive,
         metavar="K",
-        help="walk a grid of K steps: fast and approximate. Default: 64 for a table; else the exact "
+        help="walk a grid of K steps: fast and approximate. Default: 32 for a table; else the exact "
         "law of all T steps, by thinning for short strings (network calls only where a bit may flip), "
         "else step by step",
     )

@@ -25,14 +25,14 @@ def all_times(T: int) -> list[int]:
     return list(range(T, -1, -1))
 
 
-def grid_times(T: int, K: int) -> list[int]:
-    """A grid of K steps from T to 0, t_k = round(T (k/K)^3), dense near 0 where bits are decided.
+def grid_times(T: int, K: int, power: float = 3) -> list[int]:
+    """A grid of K steps from T to 0, t_k = round(T (k/K)^power), dense near 0 where bits are decided.
 
     Fewer than K steps where T is too small for K distinct times of this form.
     """
     if K >= T:
         return all_times(T)
-    times = {round(T * (k / K) ** 3) for k in range(K + 1)}
+    times = {round(T * (k / K) ** power) for k in range(K + 1)}
     # the smallest ones coincide: take the lowest free times instead, so that there are K steps
     free = (t for t in range(T + 1) if t not in times)
     while len(times) < K + 1:
@@ -51,13 +51,14 @@ def descend(
 
     step makes no use of anything but tensors. Yields (t, x_t) at every time.
     """
-    rows = noise.rows
+    # one number seen B times: a network may look at it once
+    of_all = {t: noise.rows.new_full((1,), t).expand(len(noise.rows)) for t in times}
     x = diffusion.process.sample_prior(noise.uniform(0))
     yield times[0], x
     if len(times) > RECORDED_STEPS:
-        step = recorded(step, x, torch.full_like(rows, times[0]), torch.full_like(rows, times[1]))
+        step = recorded(step, x, of_all[times[0]], of_all[times[1]])
     for t, r in itertools.pairwise(times):
-        x = step(x, torch.full_like(rows, t), torch.full_like(rows, r))
+        x = step(x, of_all[t], of_all[r])
         yield r, x
 
 

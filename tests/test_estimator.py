@@ -1,5 +1,6 @@
 """BernoulliDiffusion, as it is used from Python."""
 
+import itertools
 import math
 from pathlib import Path
 
@@ -84,7 +85,8 @@ def test_a_table_with_sample_weights_is_encoded_as_with_copies():
     for one, other in zip(weighted.encoding_.columns, repeated.encoding_.columns, strict=True):
         shares = []
         for column in (one, other):
-            count = dict(zip(sum(column.texts, []), sum(column.counts, []), strict=True))
+            texts, counts = (itertools.chain(*of) for of in (column.texts, column.counts))
+            count = dict(zip(texts, counts, strict=True))
             shares.append({t: n / sum(count.values()) for t, n in count.items()})
         for text, share in shares[1].items():
             assert shares[0][text] == pytest.approx(share, abs=1e-3)

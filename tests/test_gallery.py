@@ -70,7 +70,7 @@ def test_the_gallery_is_complete():
     assert IN_GALLERY == [
         "attention", "automaton", "convolution", "hollow", "mirrored_mlp", "mlp_2015", "unet",
     ]  # fmt: skip
-    assert IN_PACKAGE == ["hidden_tree", "mixture", "tree_and_mlp"]
+    assert IN_PACKAGE == ["columns", "hidden_tree", "mixture", "tree_and_mlp"]
     page = (GALLERY / "README.md").read_text(encoding="utf-8")
     for name in NAMES:
         assert f"{name}.py)" in page
@@ -506,7 +506,8 @@ def test_what_prepare_found_comes_back_with_the_weights(name):
     assert not one(x_t, t).equal(other(x_t, t))
     other.load_state_dict(one.state_dict())
     assert one(x_t, t).equal(other(x_t, t))
-    assert one(x_t, t).abs().max() > 1
+    if name != "columns":  # which only learns what bits say of each other
+        assert one(x_t, t).abs().max() > 1
 
 
 @pytest.mark.parametrize("base", ["hidden_tree", "mixture"])

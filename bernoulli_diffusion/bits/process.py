@@ -144,6 +144,18 @@ class BernoulliDiffusionProcess:
         flip = u < self.flip_probability(x_t, logits, t, r)
         return torch.where(flip, 1 - x_t, x_t)
 
+    def posterior_step(self, x_t: Tensor, x_0: Tensor, t: Tensor, r: Tensor, u: Tensor) -> Tensor:
+        """Draw q(x_r | x_t, x_0). x_t, x_0: (B, L) bits; t, r: (B,) with r < t; u: (B, L) uniform.
+
+        The flip probability of reverse_step where the network is certain. Returns (B, L) float bits.
+        """
+        alpha_t, alpha_r = self.alpha[t][:, None], self.alpha[r][:, None]  # (B, 1)
+        half_beta = (1 - alpha_t / alpha_r) / 2
+        if_right = (half_beta * (1 - alpha_r) / (1 + alpha_t)).float()
+        if_wrong = (half_beta * (1 + alpha_r) / (1 - alpha_t)).float()
+        flip = u < torch.where(x_t == x_0, if_right, if_wrong)
+        return torch.where(flip, 1 - x_t, x_t)
+
     def max_flip_probability(self) -> Tensor:
         """b_t >= p(x_{t-1} != x_t | x_t), whatever the network says: (T + 1,), b_0 = 0.
 

@@ -62,7 +62,7 @@ def records(
     at_once = batch_size or 4096
     form = None
     if fill:
-        grid = steps or generating.STEPS
+        grid = steps or generating.BIT_STEPS
         particles = particles or FILL_PARTICLES
         columns, form = filled(encoding, diffusion, fill, N, seed, particles, grid, at_once, mean)
         pieces = iter([columns])
@@ -78,18 +78,13 @@ def records(
 def samples(
     encoding: Encoding, diffusion, N: int, seed: int, steps: int | None, batch_size: int, device
 ) -> Iterator[dict[str, Values]]:
-    """N records, piece by piece; tells the share of them of which a column was drawn again."""
-    redrawn = done = 0
+    """N records, piece by piece."""
+    done = 0
     for records in generating.sample_records(
         encoding, diffusion, range(N), seed, steps, batch_size, device
     ):
         yield encoding.texts(records.codes, records.u, done)
-        redrawn, done = redrawn + records.redrawn, done + len(records.codes)
-    if redrawn:
-        tell(
-            f"{redrawn:,} of {N:,} records came out with bits that are no value of their column;"
-            " there it was drawn again"
-        )
+        done += len(records.codes)
 
 
 def conditional(

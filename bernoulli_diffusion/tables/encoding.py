@@ -29,6 +29,13 @@ class Encoding:
         self.slices = [slice(a, b) for a, b in itertools.pairwise(ends)]
         self.length = ends[-1]
 
+    def layout(self) -> list[str]:
+        """What the bits of each column are, in the words of networks/columns.py: "thermometer 4 gap"."""
+        kinds = ("one-hot" if c.is_one_hot else "thermometer" for c in self.coded)
+        sizes = (c.width - c.has_missing_code for c in self.coded)
+        gaps = (" gap" if c.has_missing_code else "" for c in self.coded)
+        return [f"{kind} {n}{gap}" for kind, n, gap in zip(kinds, sizes, gaps, strict=True)]
+
     def column(self, name: str) -> Column:
         """The column of that name. Raises UserError with the names that there are."""
         for column in self.columns:

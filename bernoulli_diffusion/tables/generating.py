@@ -1,7 +1,8 @@
 """Records from a trained model: samples, answers to questions by name, gaps filled in.
 
-None is invalid: where the bits of a column come out as no code, the column is drawn again from what
-the denoiser says at the last time before 0, as a whole (valid.py).
+None is invalid. Samples are drawn column by column (by_columns). Answers are drawn bit by bit, by
+particles; where the bits of a column come out as no code, the column is drawn again from what the
+denoiser says at the last time before 0, as a whole (valid.py).
 """
 
 import itertools
@@ -14,25 +15,26 @@ import torch
 from ..conditioning import conditional_samples
 from ..diffusion import Diffusion
 from ..noise import Noise, derive_seed
-from ..sampling import grid_times, walk
+from ..sampling import descend, grid_times
 from ..system.errors import RunError
 from .asking import Question, all_fit, fits
 from .encoding import Encoding
 from .table import Table, Values, joined
 from .valid import Groups
 
-STEPS = 64  # balanced ones; measured in docs/tables.md
+STEPS, POWER = 32, 2  # of by_columns, and of its grid; docs/tables.md has what others give
+BIT_STEPS = 64  # of particles, whose bits are drawn one by one
 ROUNDS = 20  # of drawing again what does not fulfil a question
-WALKING, REDRAWING, TEXTS, ACCEPTING = range(21, 25)  # streams of random numbers from one seed
+WALKING, REDRAWING, TEXTS, ACCEPTING, COLUMNS = range(
+    21, 26
+)  # streams of random numbers from one seed
 
 
 class Records(NamedTuple):
-    """codes: (n, G), all valid; u: (n, G) uniform, which of a code's texts is meant;
-    redrawn: of how many records a column was invalid."""
+    """codes: (n, G), all valid; u: (n, G) uniform, which of a code's texts is meant."""
 
     codes: np.ndarray
     u: np.ndarray
-    redrawn: int
 
 
 def sample_records(
@@ -46,17 +48,42 @@ def sample_records(
 ) -> Iterator[Records]:
     """Records number rows.start .. rows.stop - 1 of this seed, in batches.
 
-    steps: of the balanced sampler; None: from the model's exact law, as far as that is valid.
+    steps: network calls of each batch; None: as many as the model has steps.
     """
-    groups, T = Groups(encoding, device), diffusion.T
-    last = grid_times(T, steps)[-2] if steps and steps < T else 1
+    groups, times = Groups(encoding, device), grid_times(diffusion.T, steps or diffusion.T, POWER)
     for first in range(rows.start, rows.stop, batch_size):
         numbers = torch.arange(first, min(first + batch_size, rows.stop), device=device)
-        noise = Noise(seed, numbers, encoding.length)
-        visited = dict(walk(diffusion, noise, steps, (last, 0)))
-        yield make_valid(
-            encoding, diffusion, groups, visited[last], last, visited[0], numbers, seed
-        )
+        codes = by_columns(diffusion, groups, seed, numbers, times)
+        yield _records(codes, numbers, seed)
+
+
+@torch.inference_mode()
+def by_columns(
+    diffusion: Diffusion, groups: Groups, seed: int, numbers: torch.Tensor, times: list[int]
+) -> torch.Tensor:
+    """Codes (B, G) of records by ancestral sampling in which the bits of a column are drawn together.
+
+    A step draws a code of each column from what the denoiser says of it, x_0, and then x_r from q(x_r |
+    x_t, x_0). So within a column the law is that of the network however large the steps are; with bits
+    of their own it is so only in the limit of small steps. The last step ends on codes: none is invalid.
+    """
+    process, (G, L) = diffusion.process, (len(groups.exists), len(groups.column))
+    noise, of_columns = Noise(seed, numbers, L), Noise(derive_seed(seed, COLUMNS), numbers, G)
+
+    def step(x_t: torch.Tensor, t: torch.Tensor, r: torch.Tensor) -> torch.Tensor:
+        p = process.denoise(x_t, diffusion.reverse_model(x_t, t), t)
+        x_0 = groups.draw_bits(p, of_columns.uniform(diffusion.T - r[0]))
+        return process.posterior_step(x_t, x_0, t, r, noise.uniform(diffusion.T - r[0]))
+
+    *_, (last, x_t) = descend(diffusion, noise, times[:-1], step)
+    t = torch.full_like(numbers, last)
+    p = process.denoise(x_t, diffusion.reverse_model(x_t, t), t)
+    return groups.draw(groups.probabilities(p), of_columns.uniform(diffusion.T))
+
+
+def _records(codes: torch.Tensor, numbers: torch.Tensor, seed: int) -> Records:
+    u = Noise(derive_seed(seed, TEXTS), numbers, codes.shape[1]).uniform(0)
+    return Records(codes.cpu().numpy(), u.double().cpu().numpy())
 
 
 @torch.inference_mode()
@@ -92,8 +119,7 @@ def make_valid(
             probability = probability * allowed.expand(len(codes), -1, -1)[rows]
         u = Noise(derive_seed(seed, REDRAWING), numbers[rows], G).uniform(0)
         codes[rows] = torch.where(wrong[rows], groups.draw(probability, u), codes[rows])
-    u = Noise(derive_seed(seed, TEXTS), numbers, G).uniform(0)
-    return Records(codes.cpu().numpy(), u.double().cpu().numpy(), len(rows))
+    return _records(codes, numbers, seed)
 
 
 class Answers(NamedTuple):
@@ -183,7 +209,7 @@ def _within(encoding: Encoding, question: Question, records: Records) -> np.ndar
 
 def _noised(diffusion: Diffusion, x_0: torch.Tensor, numbers: torch.Tensor, seed: int):
     """A late time of the grid and x_0 seen there, from which an invalid column is drawn again."""
-    t = grid_times(diffusion.T, min(STEPS, diffusion.T))[-2]
+    t = grid_times(diffusion.T, min(BIT_STEPS, diffusion.T))[-2]
     now = torch.full((len(x_0),), t, device=x_0.device)
     u = Noise(derive_seed(seed, REDRAWING, t), numbers, x_0.shape[1]).uniform(0)
     return t, diffusion.process.sample_x_t(x_0, now, u)
@@ -208,7 +234,7 @@ def fill(
     N: int,
     seed: int,
     particles: int = 64,
-    steps: int | None = STEPS,
+    steps: int | None = BIT_STEPS,
     batch_size: int = 4096,
 ) -> Iterator[Filled]:
     """The gaps of each row of a table, drawn N times given what the row holds.

@@ -57,7 +57,6 @@ def compare(
     N = num_samples or len(train)
     parts = list(sample_records(encoding, diffusion, range(N), seed))
     made = np.concatenate([p.codes for p in parts])
-    redrawn = sum(p.redrawn for p in parts) / N
     val = codes.get("val")
     has_val = val is not None and len(val) >= 2
 
@@ -77,7 +76,6 @@ def compare(
     member = _membership(diffusion, strings, seed) if has_val else None
     numbers = {
         "samples": N,
-        "redrawn": redrawn,
         "column_distance": mean(distance),
         "column_distance_val": mean(distance_val),
         "association_difference": mean(np.abs(data - ours)),
@@ -95,7 +93,6 @@ def compare(
         "num_samples": N,
         "num_train": len(train),
         "num_val": len(val) if has_val else 0,
-        "redrawn": f"{redrawn:.1%}",
         "tiles": _tiles(numbers),
         "columns": [
             {

@@ -28,6 +28,7 @@ from ..weights import represented
 
 PACKAGE_FILE = Path(__file__).parents[1] / "reverse_model.py"
 PACKAGED = PACKAGE_FILE.parent / "networks"  # further networks, installed with the package
+FOR_TABLES = PACKAGED / "columns.py"
 FORMER = PACKAGED / "former"  # reverse_model.py of earlier versions, which checkpoints still name
 FILE_NAME = "reverse_model.py"
 # Streams of random numbers, of the run's seed: for the initial weights, and for what prepare sees.
@@ -51,6 +52,13 @@ def live_source(run_dir: Path | None, default: Path | None = None) -> Source:
     """
     own = run_dir / FILE_NAME if run_dir else None
     return _read(own if own and os.path.lexists(own) else default or PACKAGE_FILE)
+
+
+def default_network(config: Config, is_table: bool) -> Path | None:
+    """The package's file for a run; None for reverse_model.py."""
+    if is_table and config.model.schedule == "harmonic":  # columns.py knows no other
+        return FOR_TABLES
+    return kind_of(config).NETWORK
 
 
 def packaged_sources(folder: Path = PACKAGED) -> list[Source]:
@@ -136,10 +144,11 @@ def build(source: Source, sequence_length: int, T: int, options: dict) -> nn.Mod
         return cls(sequence_length, T, **options)
 
 
-def laid_out(source: Source, options: dict, shape: list[int] | None) -> dict:
-    """options, with data.shape as the network's own shape, if it has such an option that is not set."""
-    takes_it = "shape" in inspect.signature(load_class(source)).parameters
-    return {"shape": shape} | options if shape and takes_it else options
+def laid_out(source: Source, options: dict, **known) -> dict:
+    """options, with what is known of the data, such as data.shape, where the network has an option of
+    that name that is not set."""
+    takes = inspect.signature(load_class(source)).parameters
+    return {name: value for name, value in known.items() if value and name in takes} | options
 
 
 def new_diffusion(
@@ -153,7 +162,7 @@ def new_diffusion(
     kind, length, T = kind_of(config), train.length, config.model.T
     torch.manual_seed(derive_seed(config.training.seed, WEIGHTS))
     options = config.model.reverse_model
-    config.model.reverse_model = laid_out(source, options, config.data.shape)
+    config.model.reverse_model = laid_out(source, options, shape=config.data.shape)
     model = build(source, length, T, kind.network_options(config))
     if fresh and hasattr(model, "prepare"):
         seed = derive_seed(config.training.seed, PREPARE)

@@ -19,8 +19,8 @@ from ..kinds import Samples, kind_of
 from ..noise import derive_seed
 from ..system.errors import UserError
 from ..tables import plain
-from ..tables.encoding import read_columns
-from .network import Source, live_source, named_source
+from ..tables.encoding import Encoding, read_columns
+from .network import Source, default_network, laid_out, live_source, named_source
 
 CONFIG_LIKE = re.compile(r"config\.(ya?ml|json|toml|txt)", re.IGNORECASE)
 DATA_LIKE = re.compile(
@@ -127,8 +127,12 @@ def read_run_folder(
         notes += kind.look_at(config, train, path / "train.txt")
         notes += _fit_batch(config, len(train), kind.SAMPLES)
     fill_defaults(config, len(train))
-    source = named_source(network, kind.NETWORK) if network else live_source(path, kind.NETWORK)
     columns = read_columns(path, train.length)
+    default = default_network(config, is_table=bool(columns))
+    source = named_source(network, default) if network else live_source(path, default)
+    if columns:
+        known = {"columns": Encoding.of_state(columns).layout()}
+        config.model.reverse_model = laid_out(source, config.model.reverse_model, **known)
     how = {"is_split": is_split, "is_network_chosen": network is not None}
     return RunFolder(path, config, train, val, source, notes, columns, **how)
 

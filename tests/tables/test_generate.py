@@ -9,7 +9,7 @@ import pytest
 from processes import call, mistake, train
 
 from bernoulli_diffusion.system.errors import UserError
-from bernoulli_diffusion.tables import answering
+from bernoulli_diffusion.tables import answering, generating
 from bernoulli_diffusion.tables.encoding import Encoding
 from bernoulli_diffusion.training import checkpoint as checkpoints
 
@@ -88,7 +88,7 @@ def listed(columns) -> list[dict]:
 
 
 def test_a_record_is_a_function_of_its_seed_and_number(loaded, synthetic):
-    pieces = answering.samples(*loaded, 7, 0, 64, 3, "cpu")
+    pieces = answering.samples(*loaded, 7, 0, generating.STEPS, 3, "cpu")
     few = [row for piece in pieces for row in listed(piece)]
     assert [{k: v or "NA" for k, v in row.items()} for row in few] == synthetic[:7]
     [other] = answering.samples(*loaded, 7, 1, 64, 1024, "cpu")
