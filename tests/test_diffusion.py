@@ -202,8 +202,8 @@ def test_one_t_estimate_averages_to_the_bound(L, T):
 
 @pytest.mark.parametrize(("L", "T"), SIZES)
 def test_one_t_estimate_is_unbiased(L, T):
-    """With 300,000 real draws, for three strings."""
-    model, n = exact.random_model(L, T, seed=17), 300_000
+    """With 100,000 real draws, for three strings."""
+    model, n = exact.random_model(L, T, seed=17), 100_000
     generator = torch.Generator().manual_seed(18)
     for number in (0, 3, 2**L - 1):
         x_0 = exact.states(L)[number].float().expand(n, -1)
@@ -216,10 +216,10 @@ def test_one_t_estimate_is_unbiased(L, T):
 
 @pytest.mark.parametrize("num_sample_steps", [1, 4])
 def test_loss_is_the_mean_bound(num_sample_steps):
-    """1,000 losses of a batch of all 64 strings: their mean within the z-limit of the exact one."""
+    """300 losses of a batch of all 64 strings: their mean within the z-limit of the exact one."""
     L, T = 6, 30
     diffusion = build(exact.random_model(L, T, seed=19))
-    x_0, repeats = exact.states(L).float(), 1000
+    x_0, repeats = exact.states(L).float(), 300
     torch.manual_seed(20)
     with torch.no_grad():
         losses = torch.stack([diffusion.loss(x_0, num_sample_steps) for _ in range(repeats)])
@@ -234,9 +234,9 @@ def test_more_times_a_row_give_a_loss_with_less_noise():
     torch.manual_seed(22)
     with torch.no_grad():
         spread = [
-            torch.stack([diffusion.loss(x_0, k) for _ in range(500)]).std().item() for k in (1, 4)
+            torch.stack([diffusion.loss(x_0, k) for _ in range(300)]).std().item() for k in (1, 4)
         ]
-    # one half by counting; 500 losses know a spread to 3%, so 0.65 is ten of its standard errors
+    # one half by counting; 300 losses know a spread to 4%, so 0.65 is seven of its standard errors
     assert 0.35 < spread[1] / spread[0] < 0.65
 
 
@@ -329,7 +329,7 @@ class Heartbeat:
 
 @pytest.mark.parametrize(
     ("T", "floor"),
-    [(10, 2.871), (20, 2.581), (50, 2.422), (100, 2.372), (1000, 2.327), (2000, 2.324)],
+    [(10, 2.871), (20, 2.581), (50, 2.422), (100, 2.372), (1000, 2.327)],
 )
 def test_ideal_network_reaches_the_floor_on_heartbeat_data(T, floor):
     """The floors of design section 3, as sums over all t and all x_t; entropy log2(5) = 2.3219."""
@@ -353,7 +353,7 @@ def test_every_phase_costs_the_floor_by_sampling_too():
         assert abs(values.mean() - mean.sum()) < Z_LIMIT * standard_error
 
 
-@pytest.mark.parametrize("limit", [0, 3, 5])
+@pytest.mark.parametrize("limit", [0, 5])
 def test_one_t_estimate_varies_less_than_with_uniform_times(limit):
     """By a factor of four at T = 1000, for networks whose certainty has a limit, as trained ones'.
 

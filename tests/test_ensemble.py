@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from processes import ROOT, call, mistake
+from processes import ROOT, call, fewer_draws, mistake
 
 from bernoulli_diffusion import ensemble as ensembles
 from bernoulli_diffusion.bits.data import BitStrings
@@ -17,7 +17,6 @@ from bernoulli_diffusion.likelihood import estimate_bound
 from bernoulli_diffusion.sampling import sample
 from bernoulli_diffusion.system.errors import UserError
 from bernoulli_diffusion.training import checkpoint
-from bernoulli_diffusion.training import shares as fitting
 from bernoulli_diffusion.training.run_folder import read_run_folder
 from bernoulli_diffusion.training.trainer import Trainer, new_results_dir
 
@@ -79,11 +78,6 @@ def test_log_odds_are_the_weighted_mean(members, ensemble):
         found = together.reverse_model(x_t, t)
         torch.testing.assert_close(found, 0.25 * one + 0.75 * two)
     assert not torch.allclose(one, two)
-
-
-def fewer_draws(setattr=setattr) -> None:
-    """Shares are fitted to fewer draws: quicker, and no less true. setattr: a monkeypatch's."""
-    setattr(fitting, "ELEMENTS", 1 << 14)
 
 
 def test_the_command_and_those_that_take_what_it_writes(members, tmp_path):

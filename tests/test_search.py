@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from processes import call, mistake
+from processes import call, fewer_draws, mistake
 
 from bernoulli_diffusion import bits, numbers, search
 from bernoulli_diffusion.search import Candidate, Search, Trial, portfolio
@@ -195,6 +195,8 @@ def test_two_trials_and_their_ensemble(tmp_path, monkeypatch, capsys):
     )
     for name in ("ROUNDS", "MORE_ROUNDS"):
         monkeypatch.setattr(search, name, int(name == "ROUNDS"))
+    fewer_draws(monkeypatch.setattr)
+    monkeypatch.setattr(search, "POLL_SECONDS", 0.1)  # the trials are processes that need the time
     two = [Candidate("default"), Candidate("mixture", "mixture", {"num_components": 4})]
     monkeypatch.setattr(search, "portfolio", lambda *_: two)
     monkeypatch.setattr(sys, "argv", ["search", str(tmp_path), "--minutes", "9", "--device", "cpu"])

@@ -147,7 +147,7 @@ def test_what_a_network_finds_in_the_data_counts_by_weight():
 
 def test_a_model_learns_the_weights():
     model = ModelConfig(T=30, reverse_model={"width": 16, "num_blocks": 1})
-    training = TrainingConfig(epochs=400, lr=0.02, warmup_steps=5, ema_decay=0.98)
+    training = TrainingConfig(epochs=200, lr=0.03, warmup_steps=5, ema_decay=0.98)
     config = Config(model, training, DataConfig(batch_size=64))
     data = strings(np.tile(X, (16, 1)), np.tile(W, 16))
     law = exact_law(fit(data, config), 3)[exact.index(torch.from_numpy(X))]
@@ -173,7 +173,7 @@ def test_a_run_with_weights_is_told_resumed_and_refused_if_they_changed(weighted
     for name in ("weights.txt", "val_weights.txt"):
         (other / name).write_bytes((weighted / name).read_bytes())
     results = train(other, "--set", "training.epochs=6", "--set", "training.max_minutes=0.0001")
-    call("train.py", other, "--resume", "--set", "training.max_minutes=null")
+    train(other, "--resume", "--set", "training.max_minutes=null")
     for name in ("model_best.pt", "model_epoch_6.pt"):
         a, b = (x[name]["averaged_weights"] for x in (whole, outcome(results)))
         assert_identical(a, b)
@@ -235,11 +235,11 @@ def test_records_of_a_weighted_table_and_their_mean_by_weight(tmp_path):
     call("prepare", tmp_path / "t.csv", run_dir, "--weights", "w", "--val", "0.2")
     (run_dir / "config.yaml").write_text(
         "model: {T: 40, reverse_model: {width: 16, num_blocks: 1}}\n"
-        "training: {epochs: 80, lr: 0.02, warmup_steps: 5, num_val_samples: 20, num_bound_draws: 64}\n"
+        "training: {epochs: 40, lr: 0.03, warmup_steps: 5, num_val_samples: 20, num_bound_draws: 64}\n"
         "data: {batch_size: 32}\n"
     )
     results = train(run_dir)
-    made = call("generate.py", results, 2000).stdout.splitlines()
+    made = call("generate.py", results, 1000).stdout.splitlines()
     assert made[0] == "colour,pay"
     share = np.mean([line.startswith("green") for line in made[1:]])
     assert share == pytest.approx(4.5 / 6.75, abs=0.06)  # a third without weights

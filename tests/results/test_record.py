@@ -2,7 +2,6 @@
 
 import json
 import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import pytest
 from processes import make_run, only_results_dir
 from results_folders import made_up, made_up_real, record_of
 
-from bernoulli_diffusion import compare
+from bernoulli_diffusion import bits, compare, train
 from bernoulli_diffusion.bits import measures
 from bernoulli_diffusion.bits.data import BitStrings
 from bernoulli_diffusion.config import Config
@@ -121,33 +120,13 @@ class WithOnes(measures.Measures):
         return super().of(samples) | {"ones": float(samples.bits().mean())}
 
 
-PROGRAM = """
-import sys
-sys.path[:0] = {path}
-from test_record import WithOnes
-from bernoulli_diffusion import bits, train
-bits.Measures = WithOnes
-sys.exit(train.command())
-"""
-
-
 def test_a_new_measure_is_added_in_one_place(tmp_path, monkeypatch, capsys):
     run_dir = make_run(tmp_path / "run")
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            PROGRAM.format(path=[*sys.path, str(Path(__file__).parent)]),
-            str(run_dir),
-            "--device",
-            "cpu",
-        ],
-        capture_output=True,
-        text=True,
-        cwd=Path(__file__).parents[2],
-    )
-    assert done.returncode == 0, done.stderr
-    assert re.search(r"pairs 0\.\d{4} \(0\.\d{4} by chance\), ones \d+\.\d%", done.stderr)
+    monkeypatch.setattr(bits, "Measures", WithOnes)
+    monkeypatch.setattr(sys, "argv", ["train.py", str(run_dir), "--device", "cpu"])
+    assert train.command() == 0
+    told = capsys.readouterr().err
+    assert re.search(r"pairs 0\.\d{4} \(0\.\d{4} by chance\), ones \d+\.\d%", told)
     folder = only_results_dir(run_dir)
     results = record.read(folder)
     plain = json.loads((folder / "results.json").read_text())

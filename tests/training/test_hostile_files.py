@@ -173,7 +173,7 @@ OPCODES = {
     "import": call_of("importlib", "import_module", "this"),
     "getattr": b"cbuiltins\ngetattr\ncos\nsystem\n\x86R",
     "deep list": b"]" * 100_000 + b"a" * 99_999,
-    "deep key": b"})" + b"\x85" * 500_000 + b"K\x01s",
+    "deep key": b"})" + b"\x85" * 100_000 + b"K\x01s",
     "self": b"]q\xf1h\xf1a",
     "laughs": LAUGHS,
     "huge int": b"\x8b" + (10_000).to_bytes(4, "little") + b"\x7f" * 10_000,
@@ -469,7 +469,7 @@ def test_a_full_disk(stopped, tmp_path, name):
     write(path)
     size = path.stat().st_size
     path.write_bytes(b"the previous one")
-    for room in range(0, size, max(1, size // 8)):
+    for room in range(0, size, max(1, size // 4)):
         with patch.object(files, "open", FullDisk(room).open, create=True):
             code, told = tell(lambda: write(path))
         assert (code, told) == (1, f"error: {path}: No space left on device\n")

@@ -119,7 +119,7 @@ def test_without_epochs_val_decides_and_the_best_weights_are_taken():
 
 
 def test_real_numbers():
-    x = np.random.default_rng(0).normal([3.0, -1.0], 0.1, (200, 2))
+    x = np.random.default_rng(0).normal([3.0, -1.0], 0.1, (100, 2))
     train = RealVectors(x, x.mean(0), x.std(0))
     diffusion = fit(train, config_of("gaussian"))
     [samples] = sample(diffusion, length=2, rows=range(200), seed=0)

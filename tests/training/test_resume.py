@@ -210,8 +210,16 @@ def test_stopped_at_any_step(whole, run_dir, monkeypatch, step):
     assert_identical(last_state(resumed), whole)
 
 
-@pytest.mark.parametrize(("letter", "times"), [("t", 2), ("v", 1), ("v", 5), ("g", 1), ("g", 3)])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("letter", "times", "number"),
+    [
+        ("t", 2, signal.SIGINT),
+        ("v", 1, signal.SIGTERM),
+        ("v", 5, signal.SIGINT),
+        ("g", 1, signal.SIGINT),
+        ("g", 3, signal.SIGTERM),
+    ],
+)
 def test_a_signal_in_each_phase(whole, run_dir, monkeypatch, letter, times, number):
     with monkeypatch.context() as patch:
         for owner, name in PHASES.values():  # so that they are put back
@@ -556,7 +564,9 @@ class Watch:
         if name in ("torch", "numpy"):
             numbers = signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1
             handlers = {signal.getsignal(n) for n in numbers}
-            print(name, handlers == {signal.SIG_DFL})
+            print(name, handlers == {signal.SIG_DFL}, flush=True)
+            if name == "torch":
+                sys.exit(2)  # what comes then takes seconds
 
 sys.meta_path.insert(0, Watch)
 sys.argv[:] = sys.argv[1:]
@@ -574,7 +584,8 @@ def test_the_commands_import_so(command):
         [sys.executable, "-c", WATCH, *command], cwd=ROOT, capture_output=True, text=True
     )
     assert done.returncode == 2, done.stderr
-    assert sorted(done.stdout.splitlines()) == ["numpy True", "torch True"]
+    assert done.stdout.splitlines()[-1] == "torch True"
+    assert "False" not in done.stdout
 
 
 def test_other_faults_are_noted_in_the_results(tmp_path, monkeypatch):

@@ -226,8 +226,8 @@ def test_each_epoch_is_a_fresh_permutation_of_train(run_dir):
 def test_a_loss_for_every_epoch_however_long_an_epoch_is(run_dir):
     """Losses are fetched from the device every 100 steps: fewer than an epoch, and more."""
     for overrides in (
-        ["data.batch_size=16", "training.epochs=230", "training.validate_every_n_epochs=500"],
-        ["data.batch_size=1", "training.epochs=14", "training.validate_every_n_epochs=500"],
+        ["data.batch_size=16", "training.epochs=110", "training.validate_every_n_epochs=500"],
+        ["data.batch_size=1", "training.epochs=7", "training.validate_every_n_epochs=500"],
     ):
         trained = make(run_dir, *overrides)
         calls = spy_on_loss(trained)
@@ -444,15 +444,15 @@ def test_it_learns(run_dir, precision):
     trained = make(
         run_dir,
         f"training.precision={precision}",
-        "training.epochs=400",
-        "training.lr=0.01",
-        "training.validate_every_n_epochs=400",
+        "training.epochs=200",
+        "training.lr=0.02",
+        "training.validate_every_n_epochs=200",
         "training.num_val_samples=200",
         "training.num_bound_draws=1000",
         "training.ema_decay=0.98",
         "model.reverse_model.width=32",
         "data.batch_size=16",
-        "model.num_sample_steps=16",
+        "model.num_sample_steps=8",
     )
     trained.train()
     told = results(trained)

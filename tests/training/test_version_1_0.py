@@ -66,6 +66,7 @@ def test_evaluate(run_dir, call):
     assert told["bits"] == pytest.approx(then, abs=0.2 + 5 * told["bits_standard_error"])
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_a_stopped_run_goes_on(run_dir, call):
     stopped = run_dir / "results" / "stopped"
     before = results_of(stopped)
@@ -79,6 +80,7 @@ def test_a_stopped_run_goes_on(run_dir, call):
     assert len(after["losses"]) == epochs
 
 
+@pytest.mark.usefixtures("no_pictures")
 def test_a_finished_run_goes_on_if_it_is_asked_to(run_dir, call):
     finished = run_dir / "results" / "finished"
     before = results_of(finished)
