@@ -6,6 +6,7 @@ import atexit
 import os
 import shutil
 import signal
+import sys
 import tempfile
 
 import pytest
@@ -18,6 +19,23 @@ atexit.register(shutil.rmtree, os.environ["XDG_STATE_HOME"], ignore_errors=True)
 # A suite started by nohup ignores SIGHUP, and so would every command that it starts.
 for _number in (signal.SIGHUP, signal.SIGUSR1):
     signal.signal(_number, signal.SIG_DFL)
+
+
+@pytest.fixture
+def call_here(monkeypatch, capsys):
+    """Call a command, a module of the package, in this process as the last line of its script does."""
+    from processes import Outcome  # imports torch
+
+    def call(module, *arguments: object) -> Outcome:
+        monkeypatch.setattr(sys, "argv", [module.__file__, *map(str, arguments)])
+        capsys.readouterr()
+        try:
+            code = module.command()
+        except SystemExit as end:
+            code = end.code
+        return Outcome(code, *capsys.readouterr())
+
+    return call
 
 
 @pytest.fixture

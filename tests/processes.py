@@ -18,6 +18,7 @@ import sys
 import tempfile
 import threading
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
@@ -66,6 +67,12 @@ def make_run(run_dir: Path, **files: str) -> Path:
     for name, lines in files.items():
         (run_dir / f"{name}.txt").write_text("".join(f"{line}\n" for line in lines))
     return run_dir
+
+
+class Outcome(NamedTuple):
+    code: int
+    stdout: str
+    stderr: str
 
 
 class Command:

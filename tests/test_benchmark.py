@@ -92,9 +92,6 @@ def test_standard_output_is_the_tables_and_nothing_else(report):
         assert len(lines) == 2 + len(rows)
         assert len({line.count("|") for line in lines}) == 1
     assert "measured in" in report.stderr
-
-
-def test_nothing_is_left_behind(report):
     assert report.left == ["growth.png", "report.json"]
 
 
@@ -106,11 +103,6 @@ def test_the_picture_has_a_panel_for_each_growth(report):
     assert curve.get_xdata().tolist() == [row["L"] for row in rows]
     assert curve.get_ydata().tolist() == [row["training_step_ms"] for row in rows]
     assert iio.imread(report.picture).std() > 10
-
-
-def test_a_single_panel_stands_alone(report):
-    figure = reports.growth_figure({"growth_T": report.json["parts"]["growth_T"]})
-    assert [panel.get_xlabel() for panel in figure.axes] == ["T"]
 
 
 def test_matrix_products_are_counted(report):
@@ -314,13 +306,6 @@ def test_command(tmp_path):
     assert "| smallest operation |" in outcome.stdout
     assert "Limits of the machine ...\nmeasured in" in outcome.stderr
     assert list(json.loads((tmp_path / "limits.json").read_text())["parts"]) == ["limits"]
-
-
-@pytest.mark.parametrize(
-    ("options", "size"), [([], "full"), (["--quick"], "quick"), (["--size", "tiny"], "tiny")]
-)
-def test_size(options, size):
-    assert benchmark.parse_arguments(options).size == size
 
 
 @pytest.mark.parametrize(

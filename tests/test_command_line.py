@@ -28,6 +28,7 @@ import numpy as np
 import processes
 import pytest
 import torch
+from processes import Outcome
 
 from bernoulli_diffusion import __version__, evaluate, generate
 from bernoulli_diffusion import train as train_command
@@ -68,32 +69,19 @@ def make_run(run_dir: Path, **files: str | None) -> Path:
     return run_dir
 
 
-class Outcome(NamedTuple):
-    code: int
-    stdout: str
-    stderr: str
-
-
 def execute(script: Path, *arguments: object, **options) -> Outcome:
     done = processes.call(script.name, *arguments, **options)
     return Outcome(done.returncode, done.stdout, done.stderr)
 
 
 @pytest.fixture
-def call(monkeypatch, capsys, tmp_path):
-    """Call a command in this process, as the last line of its script does."""
+def call(call_here, monkeypatch, tmp_path):
+    """Call a command in this process, on the CPU."""
+    modules = {TRAIN: train_command, GENERATE: generate, EVALUATE: evaluate}
 
     def call(script: Path, *arguments: object) -> Outcome:
-        arguments = list(map(str, arguments))
-        if "--device" not in arguments:
-            arguments += ["--device", "cpu"]
-        monkeypatch.setattr(sys, "argv", [str(script), *arguments])
-        capsys.readouterr()
-        try:
-            code = {TRAIN: train_command, GENERATE: generate, EVALUATE: evaluate}[script].command()
-        except SystemExit as end:
-            code = end.code
-        return Outcome(code, *capsys.readouterr())
+        device = [] if "--device" in arguments else ["--device", "cpu"]
+        return call_here(modules[script], *arguments, *device)
 
     monkeypatch.chdir(tmp_path)
     return call
@@ -323,15 +311,6 @@ def test_a_time_budget_that_is_over_before_the_first_step(call, tmp_path):
     assert call(GENERATE, checkpoint, 3).code == 0
 
 
-def test_accepted_files(call, tmp_path):
-    """Windows line ends, a byte-order mark, no last newline; no config.yaml at all."""
-    run_dir = make_run(tmp_path / "run", config_yaml=None)
-    (run_dir / "train.txt").write_bytes(b"\xef\xbb\xbf" + "\r\n".join(STRINGS).encode())
-    outcome = call(TRAIN, run_dir, "--check")
-    assert outcome.code == 0
-    assert "16 strings of 8 bits" in outcome.stdout
-
-
 def test_check(call, tmp_path):
     run_dir = make_run(tmp_path / "run", val_txt="\n".join(VAL))
     before = sorted(path.name for path in run_dir.iterdir())
@@ -408,32 +387,17 @@ def network(line: str) -> str:
 
 
 WRONG_RUNS = {  # files of the run folder, and a fragment or fragments of each line expected
-    "no train.txt": ({"train_txt": None}, ["train.txt: no such file", "one string of 0 and 1"]),
     "commas": ({"train_txt": "01\n0,1\n"}, ["train.txt:2:2: expected 0 or 1, found ','", "tr -d"]),
     "val of another length": ({"val_txt": "0101\n"}, ["val.txt:1: 4 characters", "have 8"]),
-    "val empty": ({"val_txt": ""}, "val.txt: the file is empty"),
-    "not YAML": ({"config_yaml": "model: [1\n"}, "config.yaml:2:1: cannot be read"),
     "several mistakes": (
         {"config_yaml": "model:\n  T: 0\ntraining:\n  lr: x\n  epox: 3\n"},
         "config.yaml:2: model.T",
         "config.yaml:4: training.lr",
         "config.yaml:5: training.epox",
     ),
-    "shape": (
-        {"config_yaml": "data: {shape: [3, 3]}\n"},
-        ["data.shape: 3 x 3 = 9, but", "8 bits"],
-    ),
-    "network: import": (
-        {"reverse_model_py": "import torch\nimport no_such_module\n"},
-        "reverse_model.py:2: cannot be imported: ModuleNotFoundError",
-    ),
     "network: option": (
         {"reverse_model_py": network("pass"), "config_yaml": "model: {reverse_model: {widht: 3}}"},
         ["model.reverse_model.widht:", "no such option; did you mean width?"],
-    ),
-    "network: raises": (
-        {"reverse_model_py": network("1 / 0")},
-        "reverse_model.py:11: failed on a small batch: ZeroDivisionError",
     ),
     "network: mixes rows": (
         {"reverse_model_py": network("return self.linear(x_t - x_t.mean(dim=0))")},
@@ -465,7 +429,6 @@ def test_wrong_run_folders(call, tmp_path, name):
         (["run", "--device", "tpu"], ["invalid choice: 'tpu'"]),
         ([], ["required: RUN_DIR; see train.py --help"]),
         ([""], ["argument RUN_DIR: expected a path, found ''"]),
-        (["run", "run"], ["unrecognized arguments: run"]),
         (["run", "--epochs", "x"], ["--set training.epochs=x: training.epochs: expected a whole"]),
         (["run", "--patience", "3"], ["--patience 3; did you mean --set training.patience=VALUE?"]),
         (["run", "--learning_rate", "3"], ["--learning_rate 3; did you mean --lr?"]),
@@ -750,14 +713,10 @@ def test_endings_of_files_that_are_written(words, end, monkeypatch):
     ("arguments", "expected"),
     [
         ([], "required: CHECKPOINT, N; see generate.py --help"),
-        (["-n", "3"], "required: CHECKPOINT; see generate.py --help"),
         (["model.pt", "--num-samples", "x"], "expected a whole number from 0, found 'x'"),
-        (["model.pt", "3", "-n", "3"], "unrecognized arguments: 3"),
-        (["model.pt"], "required: N"),
         (["", "3"], "argument CHECKPOINT: expected a path, found ''"),
         (["model.pt", "3", "--output", ""], "argument -o/--output: expected a path, found ''"),
         (["model.pt", "-1"], "argument N: expected a whole number from 0, found '-1'"),
-        (["model.pt", "1.5"], "argument N: expected a whole number from 0, found '1.5'"),
         (["model.pt", str(2**63)], "argument N: expected a whole number"),
         (["model.pt", "1", "--steps", "0"], "argument --steps: expected a whole number from 1"),
         (["model.pt", "1", "--weights", "best"], "argument --weights: invalid choice: 'best'"),

@@ -14,20 +14,13 @@ from results_folders import made_up, made_up_real, write_folder
 from bernoulli_diffusion import compare
 from bernoulli_diffusion.results.runs import differences, find_results, marks, read_run
 from bernoulli_diffusion.results.side_by_side import side_by_side
-from bernoulli_diffusion.system import command_line
 
 ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture
-def call(monkeypatch, capsys):
-    """Call main in this process: (exit code, standard output, standard error)."""
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["compare", *map(str, arguments)])
-        return command_line.run(compare.main), *capsys.readouterr()
-
-    return call
+def call(call_here):
+    return lambda *arguments: call_here(compare, *arguments)
 
 
 def rows(printed: str) -> list[list[str]]:

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import numpy as np
 import pytest
-from processes import ROOT, call, mistake
+from processes import ROOT, call
 
 from bernoulli_diffusion import datasets
 from bernoulli_diffusion.datasets import densities, forms
@@ -386,11 +386,6 @@ def test_command_with_wrong_arguments(tmp_path, capsys, arguments):
     assert not folder.exists()
 
 
-def test_exit_code_of_the_command(tmp_path):
-    told = mistake("datasets", "heartbeat", tmp_path, "--period", 0)
-    assert told == "error: period is 0, expected 1 to 20\n"
-
-
 def test_no_overwrite_without_force(tmp_path, capsys):
     folder = str(tmp_path)
     (tmp_path / "val.txt").write_text("mine\n")
@@ -430,15 +425,6 @@ def test_images_are_announced_and_config_is_left_alone(tmp_path, capsys):
     assert "data.shape: [3, 3]" in errors
     assert "train.py" not in errors
     assert (tmp_path / "config.yaml").read_text() == "model: {}\n"
-
-
-def test_same_seed_same_files(tmp_path):
-    for name, seed in (("a", "1"), ("b", "1"), ("c", "2")):
-        options = ["--num-train", "20", "--num-val", "5", "--seed", seed]
-        assert command(["repeating_patterns", str(tmp_path / name), *options]) == 0
-    for file in ("train.txt", "val.txt"):
-        a, b, c = ((tmp_path / name / file).read_bytes() for name in "abc")
-        assert a == b != c
 
 
 def test_a_new_data_set_is_a_new_function(tmp_path, monkeypatch):

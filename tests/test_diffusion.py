@@ -328,8 +328,7 @@ class Heartbeat:
 
 
 @pytest.mark.parametrize(
-    ("T", "floor"),
-    [(10, 2.871), (20, 2.581), (50, 2.422), (100, 2.372), (1000, 2.327)],
+    ("T", "floor"), [(10, 2.871), (20, 2.581), (50, 2.422), (100, 2.372), (1000, 2.327)]
 )
 def test_ideal_network_reaches_the_floor_on_heartbeat_data(T, floor):
     """The floors of design section 3, as sums over all t and all x_t; entropy log2(5) = 2.3219."""

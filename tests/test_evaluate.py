@@ -10,7 +10,7 @@ import numpy as np
 import processes
 import pytest
 import torch
-from test_command_line import CONFIG, STRINGS, Outcome, assert_mistake, make_run, train
+from test_command_line import CONFIG, STRINGS, assert_mistake, make_run, train
 
 from bernoulli_diffusion import evaluate
 from bernoulli_diffusion.bits.data import BitStrings
@@ -133,20 +133,8 @@ def run_dir(tmp_path_factory):
 
 
 @pytest.fixture
-def call(monkeypatch, capsys):
-    def call(*arguments):
-        monkeypatch.setattr(
-            "sys.argv", [evaluate.__file__, *map(str, arguments), "--device", "cpu"]
-        )
-        capsys.readouterr()
-        try:
-            code = evaluate.command()
-        except SystemExit as end:
-            code = end.code
-        captured = capsys.readouterr()
-        return Outcome(code, *captured)
-
-    return call
+def call(call_here):
+    return lambda *arguments: call_here(evaluate, *arguments, "--device", "cpu")
 
 
 def test_the_command(call, run_dir, tmp_path):

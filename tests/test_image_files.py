@@ -14,12 +14,7 @@ from bernoulli_diffusion import datasets
 from bernoulli_diffusion.bits.pictures import strings_picture, surprise_map
 from bernoulli_diffusion.config import load_config
 from bernoulli_diffusion.datasets import image_files
-from bernoulli_diffusion.datasets.image_files import (
-    drawn,
-    read_mnist,
-    read_pictures,
-    thresholded,
-)
+from bernoulli_diffusion.datasets.image_files import drawn, read_mnist, read_pictures, thresholded
 from bernoulli_diffusion.numbers.pictures import sample_frames as number_frames
 from bernoulli_diffusion.numbers.pictures import samples_beside_data
 from bernoulli_diffusion.results.frames import sample_frames

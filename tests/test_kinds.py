@@ -78,12 +78,7 @@ OUTSIDE = [
 ]
 OF_OLD_FILES = PACKAGE / "results" / "record.py"  # 1.0 did not say what its results are of
 CAPABILITIES = {"flips", "deterministic_step", "beside_steps", "simple_loss"}
-OF_A_KIND = {
-    "BitStrings",
-    "RealVectors",
-    "BernoulliDiffusionProcess",
-    "GaussianDiffusionProcess",
-}
+OF_A_KIND = {"BitStrings", "RealVectors", "BernoulliDiffusionProcess", "GaussianDiffusionProcess"}
 ASK_THE_PROCESS = {"sampling.py", "conditioning.py", "diffusion.py", "likelihood.py"}
 
 

@@ -13,12 +13,7 @@ from bernoulli_diffusion.bits.data import BitStrings
 from bernoulli_diffusion.bits.measures import independent_bits
 from bernoulli_diffusion.bits.process import BernoulliDiffusionProcess
 from bernoulli_diffusion.diffusion import Diffusion
-from bernoulli_diffusion.likelihood import (
-    bound_draws,
-    draws_per_line,
-    estimate_bound,
-    joined,
-)
+from bernoulli_diffusion.likelihood import bound_draws, draws_per_line, estimate_bound, joined
 
 L, T = 6, 30
 Z_LIMIT = 4.5  # two-sided 7e-6; seeds are fixed, so a failure is a change of the code, not bad luck

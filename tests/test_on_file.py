@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,21 +10,14 @@ from oracles import BitsOracle, NumbersOracle
 
 from bernoulli_diffusion import compare, evaluate, on_file
 from bernoulli_diffusion.on_file import Model
-from bernoulli_diffusion.system import command_line
 
 RUNS = Path(__file__).parent / "version_1_0"
 Z_LIMIT = 4.0  # two-sided 6e-5; seeds are fixed
 
 
 @pytest.fixture
-def call(monkeypatch, capsys):
-    """Call a command in this process: (exit code, standard output, standard error)."""
-
-    def call(*arguments: object, command=compare) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", [command.__file__, *map(str, arguments)])
-        return command_line.run(command.main), *capsys.readouterr()
-
-    return call
+def call(call_here):
+    return lambda *arguments, command=compare: call_here(command, *arguments)
 
 
 @pytest.mark.parametrize("kind", [BitsOracle, NumbersOracle])

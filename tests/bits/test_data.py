@@ -19,11 +19,7 @@ from processes import make_run
 
 from bernoulli_diffusion.bits import data, membership
 from bernoulli_diffusion.bits.batches import Batches
-from bernoulli_diffusion.bits.data import (
-    BitStrings,
-    read_bit_strings,
-    to_text,
-)
+from bernoulli_diffusion.bits.data import BitStrings, read_bit_strings, to_text
 from bernoulli_diffusion.bits.membership import Membership, count_distinct
 from bernoulli_diffusion.noise import Permutation
 from bernoulli_diffusion.system.errors import RunError, UserError
@@ -90,10 +86,6 @@ def test_accepted_files(tmp_path, content):
         assert as_lines(strings) == ["0110", "1111", "0000"]
         assert strings.packed.dtype == np.uint8
         assert strings.packed.tolist() == [[0b01100000], [0b11110000], [0]]
-
-
-def test_one_string_of_one_bit(tmp_path):
-    assert as_lines(read(tmp_path, b"1")) == ["1"]
 
 
 @pytest.mark.parametrize("length", [*range(1, 26), 31, 32, 33, 63, 64, 65, 784])
@@ -459,14 +451,14 @@ def from_lines(lines: list[str]) -> BitStrings:
     return BitStrings.from_bits(np.array([[int(c) for c in line] for line in lines]))
 
 
-@pytest.mark.parametrize("length", range(1, 201))
-def test_membership_and_distinct_against_sets(length):
-    strings = hard_strings(length)
-    known, asked = strings[::2], [*strings[1::2], *strings[::5]]
-    members = Membership(from_lines(known))
-    expected = [line in set(known) for line in asked]
-    assert members.contains(from_lines(asked)).tolist() == expected
-    assert count_distinct(from_lines(strings)) == len(set(strings))
+def test_membership_and_distinct_against_sets():
+    for length in range(1, 201):
+        strings = hard_strings(length)
+        known, asked = strings[::2], [*strings[1::2], *strings[::5]]
+        members = Membership(from_lines(known))
+        expected = [line in set(known) for line in asked]
+        assert members.contains(from_lines(asked)).tolist() == expected
+        assert count_distinct(from_lines(strings)) == len(set(strings))
 
 
 def test_membership_leaves_the_strings_as_they_were():
@@ -476,11 +468,6 @@ def test_membership_leaves_the_strings_as_they_were():
         Membership(strings).contains(strings)
         count_distinct(strings)
         np.testing.assert_array_equal(strings.packed, before)
-
-
-def test_membership_of_strings_outside_the_sorted_range():
-    members = Membership(from_lines(["0100"]))
-    assert members.contains(from_lines(["0000", "0100", "1111"])).tolist() == [False, True, False]
 
 
 def test_membership_of_nothing():
@@ -669,11 +656,11 @@ def permutation(n: int, seed: int) -> Permutation:
     return Permutation(n, torch.Generator().manual_seed(seed))
 
 
-@pytest.mark.parametrize("n", [*range(1, 70), 100, 101, 255, 256, 257, 1000, 65_535, 1_000_003])
-def test_a_permutation_has_each_number_once(n):
-    for seed in range(3):
-        numbers = permutation(n, seed)(np.arange(n))
-        np.testing.assert_array_equal(np.sort(numbers), np.arange(n))
+def test_a_permutation_has_each_number_once():
+    for n in (*range(1, 70), 100, 101, 255, 256, 257, 1000, 65_535, 1_000_003):
+        for seed in range(3):
+            numbers = permutation(n, seed)(np.arange(n))
+            np.testing.assert_array_equal(np.sort(numbers), np.arange(n))
 
 
 def test_a_permutation_is_computed_number_by_number():

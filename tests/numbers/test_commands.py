@@ -167,15 +167,9 @@ def test_evaluate(trained):
         (("generate", 3, "--denoise", "val.txt", "--flip-probability", 0.1), "--noise-std"),
         (("generate", 3, "--denoise", "val.txt"), "go together"),
         (("generate", 3, "--given", "3.0"), "--given: 1 numbers and ?, but the model's"),
-        (("generate", 3, "--given", "a ?"), "--given:1: expected a number or ?, found 'a'"),
         (("evaluate", "one.txt"), "one.txt: samples of 1 numbers, but the model's have 2"),
-        (("evaluate", "bad.txt"), "bad.txt:2:2: expected a number, found 'x'"),
         (("evaluate", "far.txt"), "far.txt:2:1: 1e+20 is more than a million deviations from"),
-        (
-            ("generate", 3, "--given", "? 1e20"),
-            "number 2: 1e+20 is more than a million deviations",
-        ),
-        (("generate", 3, "--given", "nan 3"), "found 'nan'; write ? for what is not known"),
+        (("generate", 3, "--given", "? 1e20"), "number 2: 1e+20 is more than a million deviations"),
         (("evaluate", "val.txt", "--exact"), "--exact: for models of bits"),
     ],
     ids=str,
@@ -184,7 +178,6 @@ def test_mistakes(trained, arguments, message, monkeypatch):
     run_dir, results_dir = trained
     (run_dir / "one.txt").write_text("1\n2\n")
     (run_dir / "far.txt").write_text("3 3\n1e20 3\n")
-    (run_dir / "bad.txt").write_text("1 2\n2 x\n")
     best = results_dir / "checkpoints" / "model_best.pt"
     command, *rest = arguments
     monkeypatch.chdir(run_dir)

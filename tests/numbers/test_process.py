@@ -14,11 +14,7 @@ from bernoulli_diffusion.noise import Noise
 from bernoulli_diffusion.numbers.process import GaussianDiffusionProcess, normal, schedule_betas
 from bernoulli_diffusion.sampling import sample, trajectory
 
-SCHEDULES = {
-    "harmonic": {},
-    "linear": {"beta_min": 1e-4, "beta_max": 0.2},
-    "cosine": {},
-}
+SCHEDULES = {"harmonic": {}, "linear": {"beta_min": 1e-4, "beta_max": 0.2}, "cosine": {}}
 C = torch.tensor([[1.0, 0.8], [0.8, 1.0]], dtype=torch.float64)
 Z = 4.5  # standard errors that a mean may be off
 

@@ -15,15 +15,7 @@ from pathlib import Path
 import imageio.v3 as iio
 import numpy as np
 import pytest
-from processes import (
-    call,
-    make_run,
-    mistake,
-    only_results_dir,
-    strike,
-    train,
-    without_timings,
-)
+from processes import call, make_run, mistake, only_results_dir, strike, train, without_timings
 from results_folders import made_up, made_up_real, record_of, write_folder
 
 from bernoulli_diffusion import compare

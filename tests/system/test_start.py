@@ -1,4 +1,4 @@
-"""What importing the package sets, before torch is there."""
+"""What the commands set before torch is there, and what they do without."""
 
 import os
 import platform
@@ -8,12 +8,14 @@ import sys
 import pytest
 
 PAGE_FAULTS = """
-import bernoulli_diffusion, resource, torch
+import resource
+import numpy as np
+from bernoulli_diffusion.system.command_line import tune_process
 
 def step():
-    for _ in range(10):
-        torch.zeros(1_000_000)  # 4 MB each
+    [np.ones(1_000_000, np.float32) for _ in range(10)]  # 4 MB each
 
+tune_process()
 step()
 step()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -40,8 +40,10 @@ def model():
     """An Encoding of 7 bits, the best network for its table, and the exact law by records' codes."""
     data = table()
     encoding = planning.plan(data, np.ones(len(data), bool))
-    ideal = exact.IdealModel(torch.from_numpy(encoding.encode(data)).float(), T)
-    diffusion = Diffusion(BernoulliDiffusionProcess(T), ideal)
+    ideal, x = exact.IdealModel(torch.from_numpy(encoding.encode(data)).float(), T), exact.states(7)
+    logits = [ideal(x.float(), torch.full((len(x),), t)) for t in range(1, T + 1)]
+    network = exact.TableModel(torch.stack([torch.zeros_like(logits[0]), *logits]))
+    diffusion = Diffusion(BernoulliDiffusionProcess(T), network)
     p = exact_law(diffusion, encoding.length).numpy()
     codes = encoding.codes_of_bits(exact.states(encoding.length).byte().numpy())
     law = np.zeros([c.num_codes for c in encoding.coded])

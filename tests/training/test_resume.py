@@ -162,13 +162,7 @@ def start(run_dir: Path, *overrides: str) -> Trainer:
 def go_on(run_dir: Path, *overrides: str, results_dir=None, trust_code=False) -> Trainer:
     command = "python train.py X --resume --trust-code"
     return resume(
-        run_dir,
-        results_dir,
-        overrides,
-        CPU,
-        quiet=True,
-        trust_code=trust_code,
-        command=command,
+        run_dir, results_dir, overrides, CPU, quiet=True, trust_code=trust_code, command=command
     )
 
 
@@ -444,11 +438,7 @@ def test_checkpoints_in_the_middle_of_an_epoch(whole, run_dir, monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             start(run_dir, always).train()
     results_dir = find_results_dir(run_dir)
-    assert names(results_dir) == {
-        "model_epoch_0.pt",
-        "model_epoch_1.pt",
-        "model_epoch_1_step_6.pt",
-    }
+    assert names(results_dir) == {"model_epoch_0.pt", "model_epoch_1.pt", "model_epoch_1_step_6.pt"}
     resumed = go_on(run_dir)
     assert resumed.step == 6
     resumed.train()
@@ -514,8 +504,7 @@ def test_a_loss_that_diverges_when_the_run_is_stopped(run_dir, monkeypatch):
 
 def test_an_infinite_bound_ends_the_run(run_dir, monkeypatch):
     monkeypatch.setattr(
-        "bernoulli_diffusion.training.validator.estimate_of",
-        lambda *_: Estimate(8.0, math.inf),
+        "bernoulli_diffusion.training.validator.estimate_of", lambda *_: Estimate(8.0, math.inf)
     )
     trainer = start(run_dir)
     with pytest.raises(RunError, match="the bound on train"):

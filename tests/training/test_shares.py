@@ -10,12 +10,7 @@ from bernoulli_diffusion.bits.data import BitStrings
 from bernoulli_diffusion.bits.process import BernoulliDiffusionProcess
 from bernoulli_diffusion.diffusion import Diffusion
 from bernoulli_diffusion.training.network import Ensemble
-from bernoulli_diffusion.training.shares import (
-    Draws,
-    fit_confidence,
-    fit_shares,
-    mean_and_error,
-)
+from bernoulli_diffusion.training.shares import Draws, fit_confidence, fit_shares, mean_and_error
 
 L, T = 4, 6
 Z_LIMIT = 4.5

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -23,14 +22,12 @@ def run_dir(request, tmp_path, monkeypatch) -> Path:
 
 
 @pytest.fixture
-def call(monkeypatch, capsys):
+def call(call_here):
     def call(command, *arguments: object) -> str:
         """Standard output of a command that succeeds."""
-        monkeypatch.setattr(sys, "argv", [command.__file__, *map(str, arguments)])
-        code = command.command()
-        out, err = capsys.readouterr()
-        assert code == 0, err
-        return out
+        done = call_here(command, *arguments)
+        assert done.code == 0, done.stderr
+        return done.stdout
 
     return call
 
