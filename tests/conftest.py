@@ -23,11 +23,11 @@ for _number in (signal.SIGHUP, signal.SIGUSR1):
 
 @pytest.fixture
 def call_here(monkeypatch, capsys):
-    """Call a command, a module of the package, in this process as the last line of its script does."""
+    """Call a command, a module of the package, in this process; script: by what name."""
     from processes import Outcome  # imports torch
 
-    def call(module, *arguments: object) -> Outcome:
-        monkeypatch.setattr(sys, "argv", [module.__file__, *map(str, arguments)])
+    def call(module, *arguments: object, script=None) -> Outcome:
+        monkeypatch.setattr(sys, "argv", [str(script or module.__file__), *map(str, arguments)])
         capsys.readouterr()
         try:
             code = module.command()

@@ -81,7 +81,7 @@ def call(call_here, monkeypatch, tmp_path):
 
     def call(script: Path, *arguments: object) -> Outcome:
         device = [] if "--device" in arguments else ["--device", "cpu"]
-        return call_here(modules[script], *arguments, *device)
+        return call_here(modules[script], *arguments, *device, script=script)
 
     monkeypatch.chdir(tmp_path)
     return call
