@@ -286,16 +286,6 @@ def test_numbers_are_printed_with_three_digits(value, text):
     assert reports.cell(value) == text
 
 
-def test_a_table_has_a_column_for_each_name_of_any_row():
-    rows = [{"what": "a", "time_ms": 1.5}, {"what": "b", "rate_GB_per_s": 2.25}]
-    assert reports.table(rows).splitlines() == [
-        "| what | time ms | rate GB per s |",
-        "| --- | --: | --: |",
-        "| a | 1.5 |  |",
-        "| b |  | 2.25 |",
-    ]
-
-
 # ---------------------------------------------------------------------------------------- command line
 
 

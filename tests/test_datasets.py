@@ -418,15 +418,6 @@ def test_a_disk_that_fails_leaves_no_half_file(tmp_path, capsys, monkeypatch):
     assert os.listdir(tmp_path) == []
 
 
-def test_images_are_announced_and_config_is_left_alone(tmp_path, capsys):
-    (tmp_path / "config.yaml").write_text("model: {}\n")
-    assert command(["bars_and_stripes", str(tmp_path), "--size", "3"]) == 0
-    errors = capsys.readouterr().err
-    assert "data.shape: [3, 3]" in errors
-    assert "train.py" not in errors
-    assert (tmp_path / "config.yaml").read_text() == "model: {}\n"
-
-
 def test_a_new_data_set_is_a_new_function(tmp_path, monkeypatch):
     def constant(
         length: Annotated[int, "100% help"] = 3,

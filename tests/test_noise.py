@@ -71,10 +71,6 @@ def test_derived_seeds_are_distinct_and_nonnegative():
     assert [derive_seed(*p) for p in parts[::50]] == seeds[::50]
 
 
-def test_derived_seed_depends_on_the_order_of_its_parts():
-    assert len({derive_seed(*p) for p in itertools.permutations((1, 2, 3))}) == 6
-
-
 def test_derived_seed_is_splitmix64_of_its_parts():
     for parts in [(0,), (2**63 - 1,), (5, 7), (2**63 - 1, 2**63 - 1, 3)]:
         z = 0
@@ -220,15 +216,6 @@ def test_uniform_is_a_pure_function_of_its_row(seed):
         assert u.equal(Noise(seed, torch.arange(30), 7).uniform(step))
         assert u.equal(backwards.uniform(step).flip(0))
         assert u[12:19].equal(Noise(seed, torch.arange(12, 19), 7).uniform(step))
-
-
-def test_everything_changes_the_numbers():
-    u = [
-        draw(seed, rows=range(row, row + 10), step=step)
-        for seed, row, step in itertools.product((0, 1, 2**63 - 1), (0, 10), (0, 1))
-    ]
-    for a, b in itertools.combinations(u, 2):
-        assert (a == b).float().mean() < 0.02
 
 
 @pytest.mark.parametrize("keep", [[True, False, True, True, False], [3, 0], [False] * 5])

@@ -293,12 +293,6 @@ def test_an_endless_line_costs_neither_time_nor_memory(tmp_path, character):
     assert time.monotonic() - started < 5
 
 
-def test_binary_junk(tmp_path):
-    rng = np.random.default_rng(0)
-    for size in (1, 10, 1000, 100_000):
-        mistake(tmp_path, b"\x80" + rng.bytes(size))
-
-
 def test_memory_is_that_of_the_packed_strings(tmp_path):
     """Not that of the text, and not twice that of the packed strings."""
     path = tmp_path / "train.txt"

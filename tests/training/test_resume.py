@@ -240,13 +240,6 @@ def test_a_signal_while_the_last_files_are_written(run_dir, monkeypatch):
     assert trainer.results.status == "finished"
 
 
-def test_a_finished_run_has_nothing_left(run_dir):
-    start(run_dir).train()
-    resumed = go_on(run_dir)
-    assert resumed.is_finished
-    assert resumed.results.status == "finished"
-
-
 def test_more_epochs(run_dir):
     constant = "training.lr_schedule=constant", "training.validate_every_n_epochs=1"
     whole = start(run_dir, *constant)
