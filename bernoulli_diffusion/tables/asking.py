@@ -11,6 +11,7 @@ from .columns import Column
 from .encoding import Encoding
 from .table import Values
 
+ANDS = re.compile(r"\s(and|AND|&&?)\s.*[=<>]")  # what joins conditions elsewhere
 HOW = (
     "NAME=VALUE, NAME!=VALUE, NAME=ONE|OTHER, or of numbers NAME>=VALUE, >, <=, <; NAME= for a gap"
 )
@@ -58,12 +59,24 @@ def parse(text: str) -> list[Condition]:
     for part in re.split(r',(?=(?:[^"]*"[^"]*")*[^"]*$)', text):  # commas that no quotes surround
         if not part.strip():
             continue
-        match = re.fullmatch(r"\s*(.*?)\s*(!=|>=|<=|==|=|>|<)\s*(.*?)\s*", part, re.DOTALL)
+        match = re.fullmatch(
+            r"""\s*("[^"]+"|'[^']+'|.*?)\s*(!=|>=|<=|==|=|>|<)\s*(.*?)\s*""", part, re.DOTALL
+        )
         if not match or not match[1]:
             raise UserError(f"{printable(part.strip())!r} is no condition; expected {HOW}")
-        values = [v.strip().strip('"') for v in match[3].split("|")]
-        conditions.append(Condition(match[1].strip('"'), match[2].replace("==", "="), values))
+        if '"' not in part and (found := ANDS.search(match[3])):
+            raise UserError(
+                f"--given: {printable(part.strip())!r}: conditions are joined with commas, not with"
+                f" {found[1]!r}; expected {HOW}"
+            )
+        values = [_unquoted(v) for v in match[3].split("|")]
+        conditions.append(Condition(_unquoted(match[1]), match[2].replace("==", "="), values))
     return conditions
+
+
+def _unquoted(text: str) -> str:
+    text = text.strip().strip('"')
+    return text[1:-1] if len(text) > 1 and text[0] == text[-1] == "'" else text
 
 
 def question(encoding: Encoding, conditions: list[Condition]) -> Question:

@@ -42,7 +42,7 @@ DATES = (
 )
 
 
-def _as_numbers(values: Values) -> tuple[list[float], str] | None:
+def as_numbers(values: Values) -> tuple[list[float], str] | None:
     """The texts as numbers, and how they are spelled; None if they are none.
 
     Text that begins with zeros, such as 01234, names something (a postal code).
@@ -106,7 +106,7 @@ def find(
         column.texts, column.counts = [values.texts[:1]] if k else [], [[N]] if k else []
         column.reason = f"always {values.texts[0]!r}" if k else "always missing"
         return column
-    numbers = _as_numbers(values)
+    numbers = as_numbers(values)
     is_whole = numbers is not None and all(math.isfinite(x) and x == int(x) for x in numbers[0])
     dates = _as_dates(values) if numbers is None else None
     present = N - num_gaps

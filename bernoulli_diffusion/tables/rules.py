@@ -17,6 +17,8 @@ MOST_COLUMNS = 80  # among more, pairs are not tried
 MOST_KEYS = 5_000  # different values of a column that determines another
 
 OPERATIONS: dict[str, Callable] = {"a * b": np.multiply, "a + b": np.add, "a - b": np.subtract}
+# In turn: of a sum and its summands the sum is computed, for a difference may be what no summand is
+TRIED: tuple[tuple[str, ...], ...] = (("a * b", "a + b"), ("a - b",))
 
 
 def find_determined(columns: dict[str, Column], values: dict[str, Values], keep: set[str]) -> None:
@@ -42,10 +44,16 @@ def find_determined(columns: dict[str, Column], values: dict[str, Values], keep:
     numbers = {n: x for n in names if (x := _numbers(columns[n], values[n])) is not None}
     if len(numbers) > MOST_COLUMNS:
         return
-    for name in list(numbers):
-        if name in keep or name in needed or len(values[name].texts) < 3:
+    for rules, name in itertools.product(TRIED, numbers):
+        if (
+            not columns[name].has_bits
+            or name in keep
+            or name in needed
+            or len(values[name].texts) < 3
+        ):
             continue
-        found = _formula(name, numbers, [n for n in numbers if columns[n].has_bits and n != name])
+        sources = [n for n in numbers if columns[n].has_bits and n != name]
+        found = _formula(name, numbers, sources, rules)
         if found and _can_be_written(columns[name], values[name]):
             rule, sources = found
             _determine(columns[name], sources, rule, [])
@@ -103,14 +111,15 @@ def _numbers(column: Column, values: Values) -> np.ndarray | None:
     return np.array([*map(float, texts), math.nan])[values.codes]
 
 
-def _formula(name: str, numbers: dict[str, np.ndarray], sources: list[str]):
+def _formula(name: str, numbers: dict[str, np.ndarray], sources: list[str], rules: tuple[str, ...]):
     """(rule, [a, b]) with which all of a column's numbers, and its gaps, are computed; or None."""
     y = numbers[name]
     known = np.flatnonzero(~np.isnan(y))
     few = known[:: max(1, len(known) // 50)]  # most pairs fail here already
     gaps = np.isnan(y)
     for a, b in itertools.combinations_with_replacement(sources, 2):
-        for rule, operation in OPERATIONS.items():
+        for rule in rules:
+            operation = OPERATIONS[rule]
             for one, two in ((a, b), (b, a)) if rule == "a - b" and a != b else ((a, b),):
                 p, q = numbers[one], numbers[two]
                 with np.errstate(over="ignore", invalid="ignore"):

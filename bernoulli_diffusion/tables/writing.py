@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from ..system.errors import UserError
 from . import frames
 from .encoding import Encoding
+from .finding import as_numbers
 from .table import Values
 
 FORMS = {".csv": "text", ".tsv": "text", ".txt": "text", ".parquet": "parquet", ".npy": "array"}
@@ -59,12 +61,26 @@ def to_frame(columns: dict[str, Values], encoding: Encoding):
 
 def to_parquet(columns: dict[str, Values], encoding: Encoding, stream) -> None:
     """Needs pandas with pyarrow."""
-    frame = to_frame(columns, encoding)
+    category = {c.name for c in encoding.columns if c.type in ("category", "ordered")}
+    typed = {
+        n: v if v.dtype or n in category else v._replace(dtype=_number_type(v.texts))
+        for n, v in columns.items()
+    }
+    frame = to_frame(typed, encoding)
     frame.columns = [str(n) for n in frame.columns]
     try:
         frame.to_parquet(stream, index=False)
     except ImportError:
         raise UserError("Parquet needs pyarrow: pip install pyarrow; or write a .csv") from None
+
+
+def _number_type(texts: list[str]) -> str:
+    """Int64 or Float64 for texts of a file that are numbers; "" for others."""
+    found = as_numbers(Values(texts, np.zeros(0, np.int64)))
+    if not found or found[1] != ".":
+        return ""
+    is_whole = all(re.fullmatch(r"\s*[+-]?\d+\s*", t) for t in texts)
+    return "Int64" if is_whole and all(abs(int(t)) < 2**63 for t in texts) else "Float64"
 
 
 def to_array(columns: dict[str, Values], encoding: Encoding) -> np.ndarray:

@@ -83,6 +83,12 @@ def test_an_interval_is_said_by_its_known_bits(table, encoding):
     assert (matches == ((AGE >= 40) & (AGE < 50))).all()
 
 
+def test_quotes_of_other_languages_are_no_part_of_a_value():
+    [one, other, odd] = asking.parse("""'smoker' = 'yes', town="O'Neil's", "x=y">=2""")
+    assert (odd.name, odd.operator, odd.values) == ("x=y", ">=", ["2"])
+    assert (one.name, one.values, other.values) == ("smoker", ["yes"], ["O'Neil's"])
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
@@ -101,6 +107,8 @@ def test_an_interval_is_said_by_its_known_bits(table, encoding):
         ("grade>=best", ["expected one level"]),
         ("since>soon", ["expected one date"]),
         ("minor=yes, age>50", ["no value of age"]),
+        ("age>30 and smoker=yes", ["with commas, not with 'and'"]),
+        ("age>30 & smoker=yes", ["with commas, not with '&'"]),
     ],
 )
 def test_mistakes_in_conditions_are_told_before_anything_is_drawn(text, words, encoding):

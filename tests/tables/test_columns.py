@@ -168,6 +168,13 @@ def test_columns_that_others_determine_are_computed():
         assert [made[name].text(i) for i in range(N)] == [values.text(i) for i in range(N)]
 
 
+def test_of_a_sum_and_its_summands_the_sum_is_computed():
+    """A difference of two drawn values may be what the column never holds."""
+    one, two = RANDOM.integers(1, 6, (2, N))
+    encoding = encoding_of(table_of(one=one, two=two, total=one + two))
+    assert {c.name: c.sources for c in encoding.columns if c.sources} == {"total": ["one", "two"]}
+
+
 def test_what_chance_brings_about_determines_nothing():
     # two of 200 are ill, each in a town of its own
     ill = ["no"] * (N - 2) + ["yes"] * 2

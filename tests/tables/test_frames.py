@@ -128,6 +128,22 @@ def test_parquet_there_and_back(tmp_path):
     pandas.testing.assert_frame_equal(back, pandas.read_parquet(tmp_path / "t.parquet"))
 
 
+def test_numbers_of_a_csv_are_numbers_in_parquet(tmp_path):
+    pytest.importorskip("pyarrow")
+    lines = ("n,x,zip,t,big", "1,0.5,01234,a,9007199254740993", ",2,01235,b,7", "3,,01234,a,7")
+    (tmp_path / "t.csv").write_text("\n".join(lines) + "\n")
+    table = reading.read(tmp_path / "t.csv")
+    encoding = plan(table, np.ones(3, bool))
+    stream, codes = io.BytesIO(), encoding.codes(table)
+    writing.to_parquet(encoding.texts(codes, np.zeros(codes.shape)), encoding, stream)
+    back = pandas.read_parquet(io.BytesIO(stream.getvalue()))
+    kinds = {n: str(back[n].dtype) for n in ("n", "x", "big")}
+    assert kinds == {"n": "Int64", "x": "Float64", "big": "Int64"}
+    assert back.big.tolist() == [9007199254740993, 7, 7]
+    assert back.zip.tolist() == ["01234", "01235", "01234"]
+    assert back.n.isna().tolist() == [False, True, False]
+
+
 @pytest.mark.parametrize(
     ("frame", "words"),
     [
