@@ -149,12 +149,16 @@ class BernoulliDiffusionProcess:
 
         The flip probability of reverse_step where the network is certain. Returns (B, L) float bits.
         """
-        alpha_t, alpha_r = self.alpha[t][:, None], self.alpha[r][:, None]  # (B, 1)
-        half_beta = (1 - alpha_t / alpha_r) / 2
-        if_right = (half_beta * (1 - alpha_r) / (1 + alpha_t)).float()
-        if_wrong = (half_beta * (1 + alpha_r) / (1 - alpha_t)).float()
+        if_right, if_wrong = (p.float()[:, None] for p in self.posterior_flips(t, r))
         flip = u < torch.where(x_t == x_0, if_right, if_wrong)
         return torch.where(flip, 1 - x_t, x_t)
+
+    def posterior_flips(self, t: Tensor, r: Tensor) -> tuple[Tensor, Tensor]:
+        """q(x_r != x_t | x_t, x_0) of a bit, where x_t is x_0 and where it is not: (B,) float64 each."""
+        alpha_t, alpha_r = self.alpha[t], self.alpha[r]
+        half_beta = (1 - alpha_t / alpha_r) / 2
+        if_right = half_beta * (1 - alpha_r) / (1 + alpha_t)
+        return if_right, half_beta * (1 + alpha_r) / (1 - alpha_t)
 
     def max_flip_probability(self) -> Tensor:
         """b_t >= p(x_{t-1} != x_t | x_t), whatever the network says: (T + 1,), b_0 = 0.
@@ -162,9 +166,9 @@ class BernoulliDiffusionProcess:
         flip_probability falls with c, so its largest value is at c = -1: a network that is certain
         that the bit is wrong.
         """
-        alpha = self.alpha
-        b = torch.zeros_like(alpha)
-        b[1:] = (1 - alpha[1:] / alpha[:-1]) / 2 * (1 + alpha[:-1]) / (1 - alpha[1:])
+        b = torch.zeros_like(self.alpha)
+        t = torch.arange(1, len(b), device=b.device)
+        b[1:] = self.posterior_flips(t, t - 1)[1]
         return b
 
     def step_divergence(
@@ -186,10 +190,9 @@ class BernoulliDiffusionProcess:
             unknown = x_0 == UNKNOWN
             logits, x_0 = logits.masked_fill(unknown, SURE), x_0.masked_fill(unknown, 1)
         alpha_t, alpha_r = self.alpha[t], self.alpha[r]
-        half_beta = (1 - alpha_t / alpha_r) / 2
         # x_r is x_0 with this probability, if x_t is and if it is not
-        stays = (1 - half_beta * (1 - alpha_r) / (1 + alpha_t)).float()
-        returns = (half_beta * (1 + alpha_r) / (1 - alpha_t)).float()
+        if_right, if_wrong = self.posterior_flips(t, r)
+        stays, returns = (1 - if_right).float(), if_wrong.float()
         # the odds that a bit of x_t, and of x_r, is wrong: exp(-lambda)
         odds_t, odds_r = (1 - alpha_t) / (1 + alpha_t), (1 - alpha_r) / (1 + alpha_r)
         is_end = r == 0
