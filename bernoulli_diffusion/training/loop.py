@@ -229,7 +229,8 @@ def new_look(loop: Loop, judged_by: Samples, is_new: bool) -> Callable[[], torch
     process, device = loop.diffusion.process, loop.device
     draws = Draws(process, judged_by, seed, device, LOOK_DRAWS)
     models = loop.diffusion.reverse_model, loop.averaged.reverse_model
-    can_doubt = "confidence" in dict(models[0].named_buffers())
+    found = dict(models[0].named_buffers()).get("confidence")
+    can_doubt = found is not None and found.ndim == 0  # else it is the network's own affair
     independent = None  # what the network says at confidence 0, whatever its weights
 
     def set_confidence(share: float) -> None:
@@ -295,10 +296,8 @@ def fit(
             elif validator and loop.note(validator.bounds(loop.averaged)["val"].bits):
                 best.update(copy.deepcopy(loop.averaged.reverse_model.state_dict()))
 
-        start, look = (
-            time.monotonic(),
-            new_look(loop, train if val is None else val, val is not None),
-        )
+        look = new_look(loop, train if val is None else val, is_new=val is not None)
+        start = time.monotonic()
         loop.run(validate, lambda: time.monotonic() - start, look=look)
     if best:
         loop.averaged.reverse_model.load_state_dict(best)

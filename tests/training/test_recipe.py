@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from bernoulli_diffusion import reverse_model
 from bernoulli_diffusion.bits.measures import independent_bits
 from bernoulli_diffusion.system.errors import UserError
 from bernoulli_diffusion.system.interrupt import Interrupted
@@ -74,6 +75,15 @@ def test_what_few_lines_teach_is_believed_in_part(tmp_path):
         model.confidence.fill_(other)
         worse, error = mean_and_error(draws.bits(draws.logits(trainer.averaged)) - chosen)
         assert worse > 4.5 * error
+
+
+def test_a_buffer_of_that_name_that_is_no_number_is_the_networks_own(tmp_path):
+    path = make_run(tmp_path / "run", 40, 200, 12, tied=True, seed=1)
+    network = Path(reverse_model.__file__).read_text()
+    network = network.replace('"confidence", torch.ones(())', '"confidence", torch.ones(1)')
+    (path / "reverse_model.py").write_text(network)
+    trainer = trained(path, "training.epochs=40", "training.lr_schedule=adaptive")
+    assert trainer.averaged.reverse_model.confidence.tolist() == [1]
 
 
 def test_a_val_of_another_kind_does_not_make_it_doubt(tmp_path):
