@@ -288,11 +288,9 @@ class Search:
     def run_all(self) -> None:
         """All rounds, and then the best candidates with other seeds, until the time is over."""
         names = list(self.candidates)
-        # better a few with enough time
-        while (
-            len(names) > 2
-            and self.seconds_of_each(len(names), 0, self.most_seconds) < LEAST_SECONDS
-        ):
+        while len(names) > 2:  # better a few with enough time
+            if self.seconds_of_each(len(names), 0, self.most_seconds) >= LEAST_SECONDS:
+                break
             names.pop()
         for r in range(ROUNDS):
             seconds = self.seconds_of_each(len(names), r, self.seconds_left())
