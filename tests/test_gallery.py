@@ -14,6 +14,7 @@ import exact
 import pytest
 import torch
 from processes import ROOT
+from torch.nn.functional import logsigmoid
 
 from bernoulli_diffusion.bits.data import BitStrings
 from bernoulli_diffusion.bits.process import BernoulliDiffusionProcess
@@ -493,6 +494,24 @@ def test_prepare_finds_the_kinds_of_a_mixture(unknown):
     strings = BitStrings.from_bits(x_0[3000:].byte().numpy())
     bound = estimate_bound(diffusion, strings, 12_000, seed=12)
     assert bound.bits == pytest.approx(entropy, abs=0.06 + Z_LIMIT * bound.standard_error)
+
+
+def test_kinds_of_a_mixture_do_not_differ_by_chance():
+    """Independent bits have one kind only: 64 kinds of five strings each must not find more."""
+    L, n = 60, 300
+    generator = torch.Generator().manual_seed(14)
+    p = torch.rand(L, generator=generator)
+    x_0 = (torch.rand(3 * n, L, generator=generator) < p).float()
+    model = network("mixture", L, 500)
+    model.prepare(x_0[:n])
+    scale = sys.modules[type(model).__module__].STEP
+    log_odds = scale * model.bit.detach()
+    fresh = x_0[n:, None]
+    each = torch.where(fresh == 1, logsigmoid(log_odds), logsigmoid(-log_odds)).sum(dim=2)  # (2n, K)
+    found = (each + (scale * model.share.detach()).log_softmax(0)).logsumexp(dim=1)
+    true = (fresh[:, 0] * p.log() + (1 - fresh[:, 0]) * (1 - p).log()).sum(dim=1)
+    lost = (true - found).mean().item()  # nats; L / 2n = 0.1 for the frequencies of one kind
+    assert 0 < lost < 1
 
 
 @pytest.mark.parametrize("name", IN_PACKAGE)

@@ -14,7 +14,6 @@ Cost: 4 L num_components operations a string.
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import logsigmoid
 
 STEP = 10.0  # logits are parameters times this: they need longer steps than the weights of an MLP
 
@@ -34,12 +33,13 @@ class ReverseModel(nn.Module):
         """x_t: (B, L) float 0/1; t: (B,) int in 1..T. Returns (B, L) log-odds that x_0 is 1."""
         seen = (1 - t / self.T)[:, None] * (2 * x_t - 1)  # (B, L)
         bit = STEP * self.bit  # (K, L)
-        # log P(x_t,i | kind), but for a constant
-        own = (torch.tanh(bit / 2) * seen[:, None]).clamp_min(-1 + 1e-6).log1p()  # (B, K, L)
-        kind = (STEP * self.share).log_softmax(dim=0) + own.sum(dim=2)  # (B, K)
-        others = kind[:, :, None] - own  # (B, K, L), told by all bits but one
-        one = (others + logsigmoid(bit)).logsumexp(dim=1)
-        logits = one - (others + logsigmoid(-bit)).logsumexp(dim=1)  # (B, L)
+        # P(x_t,i | kind), but for a factor that is the same for all kinds
+        own = (1 + torch.tanh(bit / 2) * seen[:, None]).clamp_min(1e-6)  # (B, K, L)
+        kind = (self.share * STEP + own.log().sum(dim=2)).softmax(dim=1)  # (B, K)
+        others = kind[:, :, None] / own  # (B, K, L), told by all bits but one
+        one = (others * bit.sigmoid()).sum(dim=1).clamp_min(1e-30)  # (B, L)
+        zero = (others * (-bit).sigmoid()).sum(dim=1).clamp_min(1e-30)
+        logits = one.log() - zero.log()
         return logits if self.training else self.frequency.logit().lerp(logits, self.confidence)
 
     @torch.no_grad()
@@ -57,16 +57,31 @@ class ReverseModel(nn.Module):
         known = share[:, None].expand_as(self.bit)  # (K, L) P(kind, x_i is known)
         ones = (x_0[torch.randint(n, (K,))] + mean) / 2 * known  # (K, L) P(kind, x_i = 1)
         for step in range(self.em_steps):
-            # a little of the mean, so that nothing is impossible
-            p = (ones + 0.3 * mean / (n * K)) / (known + 0.3 / (n * K))
-            p = p.clamp(1e-6, 1 - 1e-6)
+            p = shrunk(ones, known, n, mean)
             log_p, log_q = p.log(), (-p).log1p()
             x = x_0[torch.randint(n, (batch,))] if batch < n else x_0
             zero, one = (x == 0).float(), (x == 1).float()
             kind = (share.log() + one @ log_p.T + zero @ log_q.T).softmax(dim=1)  # (B, K)
-            weight = max(batch / n, (step + 1) ** -0.3)  # what was counted long ago is out of date
+            weight = max(batch / n, (step + 1) ** -0.5)  # what was counted long ago is out of date
             share = share.lerp(kind.mean(dim=0), weight).clamp_min(1e-6 / K)
             ones = ones.lerp(kind.T @ one / len(x), weight)
             known = known.lerp(kind.T @ (zero + one) / len(x), weight)
         self.share.copy_(share.log() / STEP)
         self.bit.copy_((log_p - log_q) / STEP)
+
+
+def shrunk(ones: Tensor, known: Tensor, n: int, mean: Tensor) -> Tensor:
+    """Each kind's probability of each bit, by what all kinds say of that bit. (K, L)
+
+    ones, known: (K, L) shares of n strings. A bit's probabilities in the kinds are taken as draws from a
+    beta distribution, whose variance is that between kinds less what chance makes of it (empirical Bayes:
+    Robbins 1956; by moments). So a bit that is the same in all kinds does not look different in some.
+    """
+    p = ones / known.clamp_min(1e-12)
+    weight = known / known.sum(dim=0)
+    between = (weight * (p - mean).square()).sum(dim=0)
+    by_chance = (p * (1 - p)).sum(dim=0) / (n * known.sum(dim=0))
+    variance = mean * (1 - mean)
+    strings = (variance / (between - by_chance).clamp_min(1e-9) - 1).clamp(0.02, 1e6)  # (L,)
+    p = (n * ones + strings * mean) / (n * known + strings)
+    return p.clamp(1e-6, 1 - 1e-6)
