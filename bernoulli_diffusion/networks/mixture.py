@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 STEP = 10.0  # logits are parameters times this: they need longer steps than the weights of an MLP
+AT_A_TIME = 1 << 18  # values of (strings, kinds, bits), which then stay in a core's own cache
 
 
 class ReverseModel(nn.Module):
@@ -32,15 +33,20 @@ class ReverseModel(nn.Module):
     def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
         """x_t: (B, L) float 0/1; t: (B,) int in 1..T. Returns (B, L) log-odds that x_0 is 1."""
         seen = (1 - t / self.T)[:, None] * (2 * x_t - 1)  # (B, L)
+        rows = max(1, AT_A_TIME // self.bit.numel())
+        logits = torch.cat([self.others(part) for part in seen.split(rows)])
+        return logits if self.training else self.frequency.logit().lerp(logits, self.confidence)
+
+    def others(self, seen: Tensor) -> Tensor:
+        """What the other bits say about each bit; seen: (b, L), s alpha_t as s = 1 or -1. (b, L)"""
         bit = STEP * self.bit  # (K, L)
         # P(x_t,i | kind), but for a factor that is the same for all kinds
-        own = (1 + torch.tanh(bit / 2) * seen[:, None]).clamp_min(1e-6)  # (B, K, L)
-        kind = (self.share * STEP + own.log().sum(dim=2)).softmax(dim=1)  # (B, K)
-        others = kind[:, :, None] / own  # (B, K, L), told by all bits but one
-        one = (others * bit.sigmoid()).sum(dim=1).clamp_min(1e-30)  # (B, L)
+        own = (1 + torch.tanh(bit / 2) * seen[:, None]).clamp_min(1e-6)  # (b, K, L)
+        kind = (STEP * self.share + own.log().sum(dim=2)).softmax(dim=1)  # (b, K)
+        others = kind[:, :, None] / own  # (b, K, L), told by all bits but one
+        one = (others * bit.sigmoid()).sum(dim=1).clamp_min(1e-30)  # (b, L)
         zero = (others * (-bit).sigmoid()).sum(dim=1).clamp_min(1e-30)
-        logits = one.log() - zero.log()
-        return logits if self.training else self.frequency.logit().lerp(logits, self.confidence)
+        return one.log() - zero.log()
 
     @torch.no_grad()
     def prepare(self, x_0: Tensor) -> None:
