@@ -43,6 +43,12 @@ class ModelConfig:
     num_sample_steps: int = setting(
         1, "times t drawn for each training string at each step", least=1, most=10_000
     )
+    network: str | None = setting(
+        None,
+        "hidden_tree, mixture or tree_and_mlp: a network installed with the package, for bits; a"
+        " reverse_model.py in RUN_DIR goes before it",
+        choices=("hidden_tree", "mixture", "tree_and_mlp"),
+    )
     reverse_model: dict = setting(  # noqa: RUF009
         {}, "options handed to ReverseModel.__init__, by name"
     )

@@ -19,7 +19,7 @@ from .tables.encoding import Encoding
 from .tables.table import Strings, Table, numbered_names
 from .training import checkpoint as checkpoints
 from .training.loop import fit
-from .training.network import default_network, laid_out, live_source
+from .training.network import configured_network, laid_out, live_source
 from .weights import checked
 
 try:
@@ -120,7 +120,7 @@ class BernoulliDiffusion(BaseEstimator):
         val = None if X_val is None else BitStrings.from_bits(self._bits(X_val))
         if (bits < 0).any():
             raise ValueError("X has unknown bits; leave those rows out")
-        source = live_source(None, default_network(config, self.encoding_ is not None))
+        source = live_source(None, configured_network(config, self.encoding_ is not None))
         if self.encoding_:
             known = {"columns": self.encoding_.layout()}
             config.model.reverse_model = laid_out(source, config.model.reverse_model, **known)

@@ -113,7 +113,7 @@ def main() -> None:
         run_dir,
         portfolio(
             kind_of(folder.config).NETWORKS,
-            (run_dir / "reverse_model.py").exists(),
+            (run_dir / "reverse_model.py").exists() or folder.config.model.network is not None,
             arguments.networks,
         ),
         lambda path: mean_and_error(draws.bits(draws.logits(restored(path)))),
@@ -188,7 +188,7 @@ def portfolio(suited: Collection[str], has_own: bool, networks: list[Path]) -> l
     """What is tried: RUN_DIR's network, the package's in several sizes, and those of --networks.
 
     In this order, as far as the time goes; those that the user named come before the package's.
-    suited: those in networks/ that are for such data; has_own: whether RUN_DIR has a reverse_model.py.
+    suited: those in networks/ that are for such data; has_own: whether RUN_DIR has a network of its own.
     """
     found = [Candidate("own")] if has_own else []
     found += [Candidate("default", "default", {}) if has_own else Candidate("default")]

@@ -43,6 +43,8 @@ def check_config(config: Config, source: str) -> None:
             f"{source}: model.T steps up to model.beta_max leave {left:.0e} of the data's variance, as"
             " good as nothing long before the last; lower one of the two"
         )
+    if model.network:
+        raise UserError(f"{source}: model.network: {model.network} is for bits; leave it out")
     least, most = config.data.minimum, config.data.maximum
     if least is not None and most is not None and least >= most:
         raise UserError(f"{source}: data.minimum: {least:g} is no less than data.maximum, {most:g}")

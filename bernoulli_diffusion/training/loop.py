@@ -19,7 +19,7 @@ from ..kinds import Batches, Samples, kind_of
 from ..noise import derive_seed, seed_torch
 from ..system.errors import RunError
 from .distributed import ALONE, Processes
-from .network import Source, live_source, new_diffusion
+from .network import Source, configured_network, live_source, new_diffusion
 from .optimizer import AdamW, Clip
 from .plan import Plan, Recipe
 from .run_folder import fill_defaults
@@ -278,12 +278,12 @@ def fit(
     >>> diffusion = fit(BitStrings.from_bits(x), config)
     >>> [samples] = sample(diffusion, length=5, rows=range(3), seed=0)  # (3, L)
 
-    config is left as it is. source: the network's file (default: the kind's own). Raises UserError if
-    the network cannot be built or tried, RunError if training diverges.
+    config is left as it is. source: the network's file (default: as model.network says, or else the
+    kind's own). Raises UserError if the network cannot be built or tried, RunError if training diverges.
     """
     config, device = copy.deepcopy(config), torch.device(device)
     fill_defaults(config, len(train))
-    source = source or live_source(None, kind_of(config).NETWORK)
+    source = source or live_source(None, configured_network(config, is_table=False))
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         diffusion = new_diffusion(source, train, config, device)
         loop = Loop(diffusion, new_batches(train, config, device), config)

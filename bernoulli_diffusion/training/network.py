@@ -55,10 +55,16 @@ def live_source(run_dir: Path | None, default: Path | None = None) -> Source:
 
 
 def default_network(config: Config, is_table: bool) -> Path | None:
-    """The package's file for a run; None for reverse_model.py."""
+    """The package's file for a run that names none; None for reverse_model.py."""
     if is_table and config.model.schedule == "harmonic":  # columns.py knows no other
         return FOR_TABLES
     return kind_of(config).NETWORK
+
+
+def configured_network(config: Config, is_table: bool) -> Path | None:
+    """The package's file for a run, as model.network says or else as suits the data."""
+    name = config.model.network
+    return PACKAGED / f"{name}.py" if name else default_network(config, is_table)
 
 
 def packaged_sources(folder: Path = PACKAGED) -> list[Source]:

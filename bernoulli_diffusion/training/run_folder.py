@@ -20,7 +20,14 @@ from ..noise import derive_seed
 from ..system.errors import UserError
 from ..tables import plain
 from ..tables.encoding import Encoding, read_columns
-from .network import Source, default_network, laid_out, live_source, named_source
+from .network import (
+    Source,
+    configured_network,
+    default_network,
+    laid_out,
+    live_source,
+    named_source,
+)
 
 CONFIG_LIKE = re.compile(r"config\.(ya?ml|json|toml|txt)", re.IGNORECASE)
 DATA_LIKE = re.compile(
@@ -53,7 +60,7 @@ class RunFolder:
     columns: dict = field(default_factory=dict)  # of a table, as checkpoints keep them
     results: Path | None = None  # where results folders go; None: path / "results"
     is_split: bool = False  # val is a part of train.txt
-    is_network_chosen: bool = False  # by --network, not by the folder or the kind of data
+    is_network_chosen: bool = False  # by --network or model.network, not by the kind of data
 
 
 def read_run_folder(
@@ -128,12 +135,14 @@ def read_run_folder(
         notes += _fit_batch(config, len(train), kind.SAMPLES)
     fill_defaults(config, len(train))
     columns = read_columns(path, train.length)
-    default = default_network(config, is_table=bool(columns))
-    source = named_source(network, default) if network else live_source(path, default)
+    if network:
+        source = named_source(network, default_network(config, is_table=bool(columns)))
+    else:
+        source = live_source(path, configured_network(config, is_table=bool(columns)))
     if columns:
         known = {"columns": Encoding.of_state(columns).layout()}
         config.model.reverse_model = laid_out(source, config.model.reverse_model, **known)
-    how = {"is_split": is_split, "is_network_chosen": network is not None}
+    how = {"is_split": is_split, "is_network_chosen": bool(network or config.model.network)}
     return RunFolder(path, config, train, val, source, notes, columns, **how)
 
 

@@ -1,11 +1,13 @@
 """Run folders: what lies there under another name, what is to blame, what kind of path was given."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
 import torch
 
-from bernoulli_diffusion.config import Config
+from bernoulli_diffusion.bits import NETWORKS
+from bernoulli_diffusion.config import Config, ModelConfig
 from bernoulli_diffusion.results.console import data_warnings, start
 from bernoulli_diffusion.system.errors import UserError
 from bernoulli_diffusion.training.network import load_class
@@ -166,6 +168,30 @@ def test_a_module_beside_the_network(tmp_path, as_package):
 
 
 # ------------------------------------------------------------------------- what is held out
+
+
+def test_config_yaml_names_a_network_of_the_package(tmp_path):
+    settings = "model: {network: mixture}\n"
+    path = make(tmp_path / "run", train__txt="0011\n0101\n", config__yaml=settings)
+    assert Path(read_run_folder(path).source.path).name == "mixture.py"
+    named = read_run_folder(path, network="default")
+    assert Path(named.source.path).name == "reverse_model.py"
+    (path / "reverse_model.py").write_text("# the folder's own\n")
+    assert read_run_folder(path).source.text == "# the folder's own\n"
+
+
+def test_a_network_that_config_yaml_cannot_name(tmp_path):
+    settings = "model: {network: tree}\n"
+    path = make(tmp_path / "run", train__txt="0011\n0101\n", config__yaml=settings)
+    known = "expected hidden_tree or mixture or tree_and_mlp, found 'tree'"
+    assert f"config.yaml:1: model.network: {known}" in refusal(path)
+    (path / "config.yaml").write_text("model: {process: gaussian, network: mixture}\n")
+    assert "model.network: mixture is for bits" in refusal(path)
+
+
+def test_the_networks_that_config_yaml_may_name_are_those_for_bits():
+    choices = {key.name: key.metadata["choices"] for key in dataclasses.fields(ModelConfig)}
+    assert set(choices["network"]) == set(NETWORKS)
 
 
 def many(n: int) -> str:
