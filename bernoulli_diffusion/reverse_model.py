@@ -21,7 +21,7 @@ from torch.nn.functional import silu
 
 MOST_PAIRED = 1024  # bits: the pairwise weights of longer strings would outnumber the MLP's by far
 PARTNERS = 8  # for each bit on average, at most
-DROPOUT, MOST_DROPOUT = 1.3, 0.5  # of a thousand strings of independent bits; less of more strings
+DROPOUT, MOST_DROPOUT = 2.0, 0.5  # of a thousand strings of independent bits; less of more strings
 
 
 class ReverseModel(nn.Module):
@@ -78,7 +78,7 @@ class ReverseModel(nn.Module):
         if self.choose_dropout:
             variance = self.spread()[some].square()
             strongest = correlation.abs().amax(dim=1) @ variance / variance.sum()
-            share = DROPOUT * (1000 / n) ** 0.8 * (1 - strongest)
+            share = DROPOUT * (1000 / n) ** 0.8 * (1 - strongest) ** 2
             self.dropout.copy_(share.clamp(0, MOST_DROPOUT))
         if self.pairs is not None:
             by_chance = math.sqrt(2 * math.log(max(2, L * (L - 1) / 2)) / n)
