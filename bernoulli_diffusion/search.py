@@ -210,6 +210,7 @@ def portfolio(suited: Collection[str], has_own: bool, networks: list[Path]) -> l
         Candidate("wide", "default", {"width": 512}),
         Candidate("wide_dropout", "default", {"width": 512, "dropout": 0.2}),
         Candidate("small_dropout", "default", {"width": 128, "dropout": 0.4}),
+        Candidate("wide_much_dropout", "default", {"width": 512, "dropout": 0.75}),
     ]
     return found
 
