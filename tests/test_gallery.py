@@ -507,9 +507,7 @@ def test_kinds_of_a_mixture_do_not_differ_by_chance():
     scale = sys.modules[type(model).__module__].STEP
     log_odds = scale * model.bit.detach()
     fresh = x_0[n:, None]
-    each = torch.where(fresh == 1, logsigmoid(log_odds), logsigmoid(-log_odds)).sum(
-        dim=2
-    )  # (2n, K)
+    each = logsigmoid((2 * fresh - 1) * log_odds).sum(dim=2)  # (2n, K)
     found = (each + (scale * model.share.detach()).log_softmax(0)).logsumexp(dim=1)
     true = (fresh[:, 0] * p.log() + (1 - fresh[:, 0]) * (1 - p).log()).sum(dim=1)
     lost = (true - found).mean().item()  # nats; L / 2n = 0.1 for the frequencies of one kind
