@@ -32,21 +32,24 @@ class ReverseModel(nn.Module):
 
     def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
         """x_t: (B, L) float 0/1; t: (B,) int in 1..T. Returns (B, L) log-odds that x_0 is 1."""
-        seen = (1 - t / self.T)[:, None] * (2 * x_t - 1)  # (B, L)
-        rows = max(1, AT_A_TIME // self.bit.numel())
-        logits = torch.cat([self.others(part) for part in seen.split(rows)])
+        seen = (1 - t / self.T)[:, None] * (2 * x_t - 1)  # (B, L) s alpha_t, s = 1 or -1
+        bit = STEP * self.bit  # (K, L)
+        lean, one, zero = torch.tanh(bit / 2), bit.sigmoid(), (-bit).sigmoid()
+        rows = max(1, AT_A_TIME // bit.numel())
+        logits = torch.cat([self.others(part, lean, one, zero) for part in seen.split(rows)])
         return logits if self.training else self.frequency.logit().lerp(logits, self.confidence)
 
-    def others(self, seen: Tensor) -> Tensor:
-        """What the other bits say about each bit; seen: (b, L), s alpha_t as s = 1 or -1. (b, L)"""
-        bit = STEP * self.bit  # (K, L)
+    def others(self, seen: Tensor, lean: Tensor, one: Tensor, zero: Tensor) -> Tensor:
+        """What the other bits say about each bit. (b, L)
+
+        seen: (b, L); for each kind and bit, (K, L): P(1) - P(0), P(1) and P(0).
+        """
         # P(x_t,i | kind), but for a factor that is the same for all kinds
-        own = (1 + torch.tanh(bit / 2) * seen[:, None]).clamp_min(1e-6)  # (b, K, L)
+        own = (1 + lean * seen[:, None]).clamp_min(1e-6)  # (b, K, L)
         kind = (STEP * self.share + own.log().sum(dim=2)).softmax(dim=1)  # (b, K)
         others = kind[:, :, None] / own  # (b, K, L), told by all bits but one
-        one = (others * bit.sigmoid()).sum(dim=1).clamp_min(1e-30)  # (b, L)
-        zero = (others * (-bit).sigmoid()).sum(dim=1).clamp_min(1e-30)
-        return one.log() - zero.log()
+        odds = [(others * p).sum(dim=1).clamp_min(1e-30) for p in (one, zero)]  # (b, L) each
+        return odds[0].log() - odds[1].log()
 
     @torch.no_grad()
     def prepare(self, x_0: Tensor) -> None:

@@ -167,9 +167,6 @@ def test_a_module_beside_the_network(tmp_path, as_package):
     assert "a network is one file" in str(caught.value)
 
 
-# ------------------------------------------------------------------------- what is held out
-
-
 def test_config_yaml_names_a_network_of_the_package(tmp_path):
     settings = "model: {network: mixture}\n"
     path = make(tmp_path / "run", train__txt="0011\n0101\n", config__yaml=settings)
@@ -192,6 +189,9 @@ def test_a_network_that_config_yaml_cannot_name(tmp_path):
 def test_the_networks_that_config_yaml_may_name_are_those_for_bits():
     choices = {key.name: key.metadata["choices"] for key in dataclasses.fields(ModelConfig)}
     assert set(choices["network"]) == set(NETWORKS)
+
+
+# ------------------------------------------------------------------------- what is held out
 
 
 def many(n: int) -> str:
