@@ -120,7 +120,7 @@ def filled(
     with_mean: each row once, with the most probable value in each gap, and behind all columns the
     probabilities of these values. Raises UserError if the file does not fit the model.
     """
-    table = reading.read(path)
+    table = reading.read_like(encoding.form, path)
     if isinstance(table, Strings):
         raise UserError(f"{printable(path)}: has no names of columns in its first line")
     known = {c.name for c in encoding.columns}

@@ -96,7 +96,11 @@ class Encoding:
             if None in of_text:
                 odd = values.texts[of_text.index(None)]
                 if unseen is None:
-                    raise UserError(f"{column.name}: {printable(odd)!r} was never seen in training")
+                    row = int(np.argmax(values.codes == of_text.index(None))) + 1
+                    raise UserError(
+                        f"record {row:,}: {printable(column.name)} was never {printable(odd)!r} in"
+                        " training"
+                    )
                 unseen[column.name] = odd
             gap = len(column.texts) if column.has_missing_code else -1
             number = np.array([-1 if c is None else c for c in of_text] + [gap], np.int64)

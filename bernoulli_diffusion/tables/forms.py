@@ -20,6 +20,8 @@ from .table import (
     numbered_names,
 )
 
+PLAIN_BITMAP = re.compile(r"P1\s+(#.*\s+)*\d+\s+(#.*\s+)*\d+\s")  # P1 alone may be a name
+BITMAP = re.compile(rb"P4\s+(?:#.*\n)*(\d+)\s+(\d+)\s")
 NAMED = {"kind": "text", "separator": ",", "header": True}  # how such a table is written
 
 
@@ -35,9 +37,7 @@ def of_plain_bitmap(text: str, name: str) -> Strings:
 
 
 def of_bitmap(data: bytes, name: str) -> Strings:
-    match = re.match(rb"P4\s+(?:#.*\n)*(\d+)\s+(\d+)\s", data)
-    if not match:
-        raise UserError(f"{name}: not a sound PBM picture")
+    match = BITMAP.match(data)
     width, height = int(match[1]), int(match[2])
     packed = np.frombuffer(data, np.uint8, offset=match.end())
     if packed.size < height * -(-width // 8):
@@ -112,10 +112,15 @@ def of_json(text: str, name: str) -> Table | Strings:
             records = json.loads(text)
             what = "JSON"
         except json.JSONDecodeError:
-            records = [json.loads(line) for line in text.splitlines() if line.strip()]
+            records = [json.loads(line) for line in text.split("\n") if line.strip()]
             what = "JSON lines"
     except json.JSONDecodeError as error:
         raise UserError(f"{name}:{error.lineno}: not sound JSON: {error.msg}") from None
+    if isinstance(records, dict) and {"columns", "data"} <= set(records):  # pandas' "split"
+        records = [dict(zip(records["columns"], row, strict=False)) for row in records["data"]]
+    if isinstance(records, dict) and all(isinstance(c, dict) for c in records.values()):
+        index = dict.fromkeys(key for column in records.values() for key in column)
+        records = {n: [column.get(key) for key in index] for n, column in records.items()}
     if isinstance(records, dict) and all(isinstance(c, list) for c in records.values()):
         names = list(records)
         if len({len(c) for c in records.values()}) != 1:
@@ -135,7 +140,7 @@ def of_json(text: str, name: str) -> Table | Strings:
     for record in records:
         if any(isinstance(v, dict | list) for v in record):
             raise UserError(f"{name}: a value is a list or an object; expected numbers and text")
-    cells = (["" if v is None else str(v) for v in record] for record in records)
+    cells = (["" if v is None or v != v else str(v) for v in record] for record in records)
     columns = columns_of(names or numbered_names(len(records[0])), cells, {""})
     understood = f"{what}, {len(records):,} records of {len(columns)} values"
     if names is None and (bits := as_bits(columns.values())) is not None:

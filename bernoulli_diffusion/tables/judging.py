@@ -12,7 +12,7 @@ from ..diffusion import Diffusion
 from ..noise import Noise, derive_seed
 from ..system.errors import UserError, printable
 from .encoding import Encoding
-from .reading import read
+from .reading import read_like
 from .table import Strings, weights_of
 
 DRAWS = 128  # times t of a record, from which its columns' bits are told
@@ -26,7 +26,7 @@ def read_records(encoding: Encoding, path: Path) -> BitStrings:
     A gap where there was none in training is bits that are unknown.
     Raises UserError for a column that is missing, and for a value that was never seen in training.
     """
-    table = read(path)
+    table = read_like(encoding.form, path)
     place, weights = printable(path), None
     if isinstance(table, Strings):
         bits, weights = table.bits, table.weights

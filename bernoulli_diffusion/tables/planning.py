@@ -47,6 +47,8 @@ def plan(table: Table, train: np.ndarray, wishes: dict[str, Wish] | None = None)
             keep.add(name)
     find_determined(columns, table.columns, keep)
     encoding = Encoding(list(columns.values()), table.form)
+    if all(c.type == "constant" for c in encoding.columns):
+        raise UserError("all rows are the same, so there is nothing to learn; more rows are needed")
     if encoding.length == 0:
         raise UserError(
             "no column is left to learn from; keep one with --as NAME=category or NAME=number: "

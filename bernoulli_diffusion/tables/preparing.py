@@ -13,7 +13,7 @@ from ..system.files import write_atomically
 from . import description, reading
 from .finding import LEVELS
 from .planning import as_counts, joined, plan
-from .table import Strings, Table, weights_of
+from .table import Strings, Table, plural, weights_of
 
 PARTS = ("train", "val", "test")
 MADE = (*(f"{part}.txt" for part in PARTS), *(weights.FILES[part] for part in PARTS))
@@ -62,13 +62,16 @@ def prepare(
         counts = _weights_of_strings(tables, sources)
     else:
         table = joined(tables)
+        if missing:
+            table.form["missing"] = list(missing)
         wishes = _wishes(yaml, types or {})
         counts = _weights_of_rows(table, wishes, file)
         encoding = _encoding(table, parts["train"], wishes, counts, file)
         bits = encoding.encode(table)
         for column in encoding.columns:
             tell(f"  {printable(column.name)}: {column.type}, {printable(column.reason)}")
-        size = f"{len(table):,} rows, {len(table.columns)} columns -> {encoding.length} bits"
+        size = f"{plural(len(table), 'row')}, {plural(len(table.columns), 'column')} -> "
+        size += plural(encoding.length, "bit")
         tell(size)
         what = f"{file.name}: {table.understood}"
         written["columns.yaml"] = description.write(encoding, what, size, command, LEVELS)
@@ -82,7 +85,7 @@ def prepare(
                 weights.checked(counts[rows], lambda _row, name=name: f"the rows of {name}.txt")
     _write(run_dir, written)
     lines = ", ".join(f"{name}.txt {len(rows):,}" for name, rows in parts.items() if len(rows))
-    tell(f"wrote {lines} lines of {bits.shape[1]} bits")
+    tell(f"wrote {lines} lines of {plural(bits.shape[1], 'bit')}")
     if "columns.yaml" in written:
         tell(f"decided {yaml}; edit it and run the same command again to decide otherwise")
     tell(f"next    python train.py {shlex.quote(str(run_dir))}")

@@ -22,6 +22,7 @@ from .table import MISSING, Strings, Table
 MOST_BYTES = 1 << 30  # of a file, unpacked; what becomes of it takes several times the memory
 PIECE, PIECE_ROWS = 1 << 16, 1 << 10  # bytes, and rows of Parquet, unpacked at a time
 PART_ROWS = 100_000  # of a table that is too large: what to take instead
+JSON = re.compile(r"\[\s*([\[{\]\"\d-]|null|true|false|NaN)|\{\s*[\"}]")  # [id] is a name
 PANDAS_READERS = {
     ".parquet": "read_parquet",
     ".feather": "read_feather",
@@ -50,6 +51,11 @@ def read(path: Path, header: bool | None = None, missing: Sequence[str] = ()) ->
 
     missing: further words that stand for a missing value. Raises UserError.
     """
+    found = _read(path, header, missing)
+    return found.without(missing) if missing and isinstance(found, Table) else found
+
+
+def _read(path: Path, header: bool | None, missing: Sequence[str]) -> Table | Strings:
     name = printable(path)
     try:
         if Path(path).is_file() and Path(path).stat().st_size > MOST_BYTES:
@@ -62,16 +68,21 @@ def read(path: Path, header: bool | None = None, missing: Sequence[str] = ()) ->
         raise UserError(f"{name}: the file is empty; expected a table, one record a line")
     if data.startswith(b"\x93NUMPY"):
         return forms.of_npy(data, name)
-    if data.startswith(b"PK"):
+    if data.startswith(b"PK\3\4"):
         return forms.of_npz(data, name)
-    if data.startswith(b"PAR1"):
+    if data.startswith(b"PAR1") and b"\0" in data:
         _refuse_large_parquet(data, name)
         return read_frame(_by_pandas("read_parquet", data, name), "Parquet")
     if reader := PANDAS_READERS.get(inner.suffix.lower()):
         return read_frame(_by_pandas(reader, data, name), f"pandas.{reader}")
-    if data.startswith(b"P4"):
+    if forms.BITMAP.match(data):
         return forms.of_bitmap(data, name)
     return _of_text(*_decoded(data, name), name, header, MISSING | set(missing))
+
+
+def read_like(form: dict, path: Path) -> Table | Strings:
+    """Read a file as the one was read whose form (table.Table) is known. Raises UserError."""
+    return read(path, form.get("header"), form.get("missing", ()))
 
 
 def _unpacked(data: bytes, inner: Path, name: str) -> tuple[bytes, Path]:
@@ -79,7 +90,7 @@ def _unpacked(data: bytes, inner: Path, name: str) -> tuple[bytes, Path]:
     try:
         if data.startswith(b"\x1f\x8b"):
             return _bounded(gzip.open(io.BytesIO(data)), name, "zcat"), inner.with_suffix("")
-        if data.startswith(b"BZh"):
+        if re.match(rb"BZh[1-9]1AY&SY", data):
             import bz2
 
             return _bounded(bz2.open(io.BytesIO(data)), name, "bzcat"), inner.with_suffix("")
@@ -137,9 +148,9 @@ def _decoded(data: bytes, name: str) -> tuple[str, str]:
 def _of_text(content: str, encoding: str, name: str, header: bool | None, missing: set[str]):
     """A table from text of whatever form."""
     start = content.lstrip()[:200]
-    if start.startswith("P1") and start[2:3].isspace():
+    if forms.PLAIN_BITMAP.match(start):
         return forms.of_plain_bitmap(content, name)
-    if start.startswith(("[", "{")):
+    if JSON.match(start):
         return forms.of_json(content, name)
     if re.match(r"(%.*\s+)*@relation", start, re.IGNORECASE):
         return forms.of_arff(content, name, missing)

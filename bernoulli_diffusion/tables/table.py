@@ -51,6 +51,20 @@ def weights_of(values: Values, place: str) -> np.ndarray | None:
     return checked([texts[c] for c in values.codes], lambda row: f"{place} of row {row + 1}")
 
 
+def _without(values: Values, is_gap) -> Values:
+    """The column in which texts of which is_gap is true are missing."""
+    gaps = [is_gap(t) for t in values.texts]
+    if not any(gaps):
+        return values
+    texts = [t for t, gap in zip(values.texts, gaps, strict=True) if not gap]
+    number = np.cumsum(np.logical_not(gaps)) - 1
+    number = np.append(np.where(gaps, -1, number), -1)
+    word = values.texts[gaps.index(True)]
+    return values._replace(
+        texts=texts, codes=number[values.codes], missing_text=values.missing_text or word
+    )
+
+
 def joined(parts: Sequence[Values]) -> Values:
     """Columns one below the other, of the first one's type."""
     texts = list(dict.fromkeys(t for part in parts for t in part.texts))
@@ -68,6 +82,16 @@ class Table:
 
     def __len__(self) -> int:
         return len(next(iter(self.columns.values())).codes) if self.columns else 0
+
+    def without(self, missing: Iterable[str]) -> "Table":
+        """The table in which these words, and numbers equal to them, are gaps."""
+        words = set(missing)
+        numbers = {float(w) for w in words if is_number(w)}
+
+        def is_gap(text: str) -> bool:
+            return text.strip() in words or (is_number(text) and float(text) in numbers)
+
+        return replace(self, columns={n: _without(v, is_gap) for n, v in self.columns.items()})
 
     def part(self, rows: np.ndarray) -> "Table":
         """Those of the rows."""
@@ -95,13 +119,19 @@ def is_number(text: str) -> bool:
     return NUMBER.fullmatch(text.strip()) is not None
 
 
+def plural(count: int, thing: str) -> str:
+    """1 column, 2 columns."""
+    return f"{count:,} {thing}{'' if count == 1 else 's'}"
+
+
 def checked_names(names: list[str], place: str) -> list[str]:
     """Names of columns without blanks. Raises UserError, which begins with place, for one twice."""
     seen: dict[str, int] = {}
     for number, name in enumerate((n.strip() for n in names), 1):
         if name in seen:
+            are_called = f"are both called {name!r}" if name else "have no name"
             raise UserError(
-                f"{place}: columns {seen[name]} and {number} are both called {name!r};"
+                f"{place}: columns {seen[name]} and {number} {are_called};"
                 " give each a name of its own"
             )
         seen[name] = number

@@ -165,10 +165,83 @@ def test_names_can_be_said_to_be_there(tmp_path):
     assert list(read(path, header=True).columns) == ["2019", "2020"]
 
 
+ROWS = "".join(f"{i % 7},x{i % 3},{i % 5}.5\n" for i in range(40))
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("?,no,null\n" + ROWS, ["?", "no", "null"]),  # words that stand for gaps elsewhere
+        ("n,x1,m\n" + ROWS, ["n", "x1", "m"]),  # x1 is a level too
+        ("town,2019,2020,2021\n" + "".join(f"Bonn,{i}.5,1.5,{i % 3}\n" for i in range(40)), None),
+        ("0,1,2,3,4\n" + "1,0,2,1,0\n0,0,1,2,0\n" * 9, list("01234")),  # pandas numbers columns
+        ("preis;ort\n" + "".join(f"1,{i};Bonn\n" for i in range(40)) + "2,5;preis\n", None),
+        ("#n\tx\tm\n" + ROWS.replace(",", "\t"), ["n", "x", "m"]),
+        ("# n,x,m\n" + ROWS, ["n", "x", "m"]),  # np.savetxt
+        ("PK,P1,b\n" + ROWS, ["PK", "P1", "b"]),  # how zip archives and pictures begin
+        ("P1\tP2\tP3\n" + ROWS.replace(",", "\t"), ["P1", "P2", "P3"]),
+        ("P4,P5,P6\n" + ROWS, ["P4", "P5", "P6"]),
+        ("PAR1,PAR2,PAR3\n" + ROWS, ["PAR1", "PAR2", "PAR3"]),
+        ("BZh,b,c\n" + ROWS, ["BZh", "b", "c"]),
+        ("[id],x,{m}\n" + ROWS, ["[id]", "x", "{m}"]),
+        ("full name,seen\n" + "Ann Lee,2024-01-02 12:05\nBo Li,2024-01-02 12:06\n" * 9, None),
+        ("time\n" + "".join(f"2024-01-{i:02} 12:05\n" for i in range(10, 29)), None),
+        ("a;b;;\n" + "1;x;;\n2;y;;\n", ["a", "b"]),  # Excel
+        ("a,b\n" + "1,x,\n1,y,\n", ["a", "b"]),
+    ],
+)
+def test_names_in_the_first_line_are_found(text, names, tmp_path):
+    table = read(as_file(tmp_path, text))
+    names = names or text.splitlines()[0].replace(";", ",").split(",")
+    assert list(table.columns) == names
+    assert len(table) == len(text.splitlines()) - 1
+
+
+@pytest.mark.parametrize("decimal", ["1,5;2,5;3,25", "1,5 2,5 3,25", "1,5\t2,5\t3,25"])
+def test_decimal_commas_without_names_separate_nothing(decimal, tmp_path):
+    table = read(as_file(tmp_path, f"{decimal}\n" * 5))
+    assert [v.texts for v in table.columns.values()] == [["1,5"], ["2,5"], ["3,25"]]
+
+
+def test_what_may_be_names_is_told(tmp_path):
+    assert "--header yes" in read(as_file(tmp_path, "Bonn,1\nAix,2\nBonn,3\n")).understood
+    assert "--header yes" not in read(as_file(tmp_path, "7,1\n8,2\n9,3\n")).understood
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        '[{"a": 1, "b": NaN}, {"a": 2, "b": "x\u2028y"}]',
+        '{"a": {"0": 1, "1": 2}, "b": {"0": null, "1": "x\u2028y"}}',  # DataFrame.to_json
+        '{"columns": ["a", "b"], "index": [0, 1], "data": [[1, null], [2, "x\u2028y"]]}',
+        '{"a": 1, "b": null}\n{"a": 2, "b": "x\u2028y"}\n',
+    ],
+)
+def test_forms_of_json(data, tmp_path):
+    columns = read(as_file(tmp_path, data)).columns
+    assert [[v.text(0), v.text(1)] for v in columns.values()] == [["1", "2"], [None, "x\u2028y"]]
+
+
+def test_words_for_gaps_are_known_to_every_form(tmp_path):
+    for data in ("a,b\n-99,1\n-99.0,2\n5,3\n", '[{"a": -99}, {"a": -99.0}, {"a": 5}]'):
+        values = read(as_file(tmp_path, data), missing=["-99"]).columns["a"]
+        assert [values.text(row) for row in range(3)] == [None, None, "5"]
+        assert values.missing_text == "-99"
+
+
 @pytest.mark.parametrize(
     ("data", "words"),
     [
         ("", ["the file is empty"]),
+        ("a,b\n\n1,2\n\n1,2,3\n", [":5:", "3 values"]),
+        ('a,b\n"1\n",2\n1,2,3\n', [":4:", "3 values"]),
+        ("a;b\n" + "1;2\n" * 20 + "1;2;3\n" + "1;2\n" * 20, [":22:", "3 values"]),
+        ("Sales of May\n\na,b\n" + ROWS, [":1:", "1 name,", "above the names"]),
+        ("a,b\n" + "1,2,3\n" * 9, [":1:", "2 names,", "name every column"]),
+        ("a,,\n1,2,3\n4,5,6\n", ["columns 2 and 3", "have no name"]),
+        ('a,b\n1,2\n3,"oops\n' + "1,2\n" * 9, [":3:", "a quote not closed"]),
+        ("a,b\n1,2\n" + "x" * 200_000 + ",2\n", [":3:", "131,072 characters"]),
+        (b"P1 8 50\n0102", ["PBM"]),
         ("# nothing\n", ["nothing but comments"]),
         ("a,b\n", ["no records"]),
         ("a,b\n1,2\n1,2,3\n", [":3:", "3 values, but 2 columns"]),
