@@ -7,11 +7,10 @@ is one more code where it is a value of its own.
 
 import dataclasses
 from dataclasses import dataclass, field
-from datetime import datetime
 
 import numpy as np
 
-from .table import is_number
+from .spelling import number_of, timestamp
 
 ONE_HOT = ("category",)
 THERMOMETER = ("yes/no", "ordered", "whole number", "number", "date")
@@ -54,7 +53,7 @@ class Column:
     texts: list[list[str]] = field(default_factory=list)
     counts: list[list[int]] = field(default_factory=list)
     numbers: list[float] = field(default_factory=list)
-    spelling: str = ""  # of numbers: "." or ","; of dates: a form of strptime
+    spelling: str = ""  # of numbers and dates, see spelling.py
     gaps: str = ""  # "a value", "unknown", or "" if there are none
     missing_text: str = ""
     dtype: str = ""
@@ -167,31 +166,3 @@ def column_of(state: object) -> Column:
     if not sound:
         raise ValueError("a column is not sound")
     return column
-
-
-# ------------------------------------------------------------------------------- texts as numbers
-
-
-def number_of(text: str, spelling: str) -> float | None:
-    text = text.strip()
-    if spelling == ",":
-        if "." in text:
-            return None
-        text = text.replace(",", ".")
-    if is_number(text) or text in ("inf", "-inf"):
-        return float(text)
-    return None
-
-
-def timestamp(text: str, form: str) -> float | None:
-    """Seconds since 1970 (of a time of day: since midnight)."""
-    try:
-        text = text.strip()
-        moment = datetime.fromisoformat(text) if form == "iso" else datetime.strptime(text, form)
-    except ValueError:
-        return None
-    if "%Y" not in form and form != "iso":
-        moment = moment.replace(year=1970, month=1, day=1, microsecond=0)
-    zone = moment.utcoffset()
-    seconds = (moment.replace(tzinfo=None) - datetime(1970, 1, 1)).total_seconds()
-    return seconds - (zone.total_seconds() if zone else 0)

@@ -3,43 +3,21 @@
 import json
 import math
 import re
+import shlex
 
 import numpy as np
 
 from ..system.errors import UserError
-from .columns import SYNONYMS, Column, number_of, timestamp
-from .table import BOOLEANS, Values
+from .columns import SYNONYMS, Column
+from .spelling import form_of_dates, has_unit, number_of, spelling_of_numbers, timestamp
+from .table import BOOLEANS, Values, plural
 
 LEVELS = 64  # different numbers that are each kept
 BINS = 40  # of more
 CATEGORIES = 100  # levels of a category that are each kept; the rarest others share one code
 POOL = 500  # different numbers that a bin keeps, evenly spread
+NUMBERS = r"u?int|float|double|halffloat|decimal|timedelta|duration"  # types of pandas
 FEW_ROWS = 30  # with fewer, that all values differ says nothing
-DATES = (
-    "%Y-%m-%d",
-    "%Y-%m-%d %H:%M:%S",
-    "%Y-%m-%d %H:%M",
-    "%Y-%m-%dT%H:%M:%S",
-    "%Y-%m-%dT%H:%M",
-    "%Y-%m-%dT%H:%M:%S.%f",
-    "%Y-%m-%d %H:%M:%S.%f",
-    "%Y-%m-%dT%H:%M:%SZ",
-    "%Y-%m-%dT%H:%M:%S%z",
-    "%Y/%m/%d",
-    "%d.%m.%Y",
-    "%d.%m.%Y %H:%M",
-    "%m/%d/%Y",
-    "%d/%m/%Y",
-    "%m/%d/%Y %H:%M",
-    "%d/%m/%Y %H:%M",
-    "%d-%m-%Y",
-    "%d-%b-%Y",
-    "%d %B %Y",
-    "%B %d, %Y",
-    "%Y-%m",
-    "%H:%M:%S",
-    "%H:%M",
-)
 
 
 def as_numbers(values: Values) -> tuple[list[float], str] | None:
@@ -47,29 +25,26 @@ def as_numbers(values: Values) -> tuple[list[float], str] | None:
 
     Text that begins with zeros, such as 01234, names something (a postal code).
     """
-    texts = values.texts
-    if not values.dtype and any(re.match(r"\s*[+-]?0\d", t) for t in texts):
+    texts, dtype = values.texts, values.dtype.lower()
+    if not dtype and any(re.match(r"\s*[+-]?0\d", t) and ":" not in t for t in texts):
         return None
-    if values.dtype and not re.match(r"(u?int|float|double|complex)", values.dtype.lower()):
+    spelling = spelling_of_numbers(texts)
+    is_text = re.match(r"str|object|large_string", dtype)  # in which 5 is a text, and $5 a number
+    if spelling is None or (is_text and spelling == "."):
         return None
-    for spelling in (".", ","):
-        numbers = [number_of(t, spelling) for t in texts]
-        if None not in numbers and numbers:
-            return numbers, spelling
-    return None
+    if dtype and not is_text and not re.match(NUMBERS, dtype):
+        return None
+    return [number_of(t, spelling) for t in texts], spelling
 
 
 def _as_dates(values: Values) -> tuple[list[float], str] | None:
-    texts = values.texts
-    if not texts or (values.dtype and not re.match(r"(datetime|str|object)", values.dtype)):
+    texts, dtype = values.texts, values.dtype
+    if dtype and not re.match(
+        r"datetime|timestamp|date|time|period|str|object|large_string", dtype
+    ):
         return None
-    for form in ("iso",) if values.dtype.startswith("datetime") else DATES:
-        if timestamp(texts[0], form) is None:
-            continue
-        dates = [timestamp(t, form) for t in texts]
-        if None not in dates:
-            return dates, form
-    return None
+    form = form_of_dates(texts, is_iso=dtype.startswith(("datetime", "timestamp")))
+    return form and ([timestamp(t, form) for t in texts], form)
 
 
 def find(
@@ -95,13 +70,10 @@ def find(
     if num_gaps:
         column.gaps = gaps or "a value"
     wanted = SYNONYMS.get(wanted, wanted) if wanted else None
-    if wanted == "left out":
-        column.reason = "left out because it was asked for"
-        return column
     if wanted == "weight":
         column.type, column.reason = wanted, "says how much each row counts"
         return column
-    if k == 0 or (k == 1 and not num_gaps):
+    if wanted != "left out" and (k == 0 or (k == 1 and not num_gaps)):
         column.type = "constant"
         column.texts, column.counts = [values.texts[:1]] if k else [], [[N]] if k else []
         column.reason = f"always {values.texts[0]!r}" if k else "always missing"
@@ -112,10 +84,17 @@ def find(
     present = N - num_gaps
     guessed, why = _guess(values, numbers, is_whole, dates, present, is_first)
     wanted = wanted or guessed
-    column.reason = why if wanted == guessed else f"{k:,} different values; asked for"
+    if wanted != guessed:
+        why = f"{plural(k, 'different value')}; asked for"
+    if wanted == "left out" != guessed:
+        why = "left out because it was asked for"
+    column.reason = why
     if wanted in ("whole number", "number") and numbers is None:
         odd = next(t for t in values.texts if number_of(t, ".") is None)
-        raise UserError(f"{name}: asked for as a {wanted}, but it holds {odd!r}")
+        raise UserError(
+            f"{name}: asked for as a {wanted}, but it holds {odd!r}; if that stands for a missing"
+            f" value: --missing {shlex.quote(odd.strip())}"
+        )
     if wanted == "date" and dates is None:
         raise UserError(f"{name}: asked for as a date, but no form of dates fits all its values")
     if wanted == "yes/no" and k != 2:
@@ -155,25 +134,38 @@ def _guess(values: Values, numbers, is_whole: bool, dates, present: int, is_firs
     if numbers is not None and not category:
         x = numbers[0]
         low, high = min(zip(x, texts, strict=True))[1], max(zip(x, texts, strict=True))[1]
-        if is_whole and all_differ:
+        if is_whole and all_differ and not has_unit(numbers[1]):
             steps = np.diff(x)
-            if is_first and (steps == 1).all():
+            if is_first and (steps == 1).all() and numbers[1] == ".":
                 return "row number", f"counts the rows from {texts[0]}; written anew"
-            digits = {len(t.lstrip("+-")) for t in texts}
+            digits = {sum(map(str.isdigit, t)) for t in texts}
             if (steps > 0).all() or (len(digits) == 1 and min(digits) >= 5):
                 return "left out", _cure("an id: a different whole number in every row")
+        if numbers[1] == "duration":
+            return "number", f"{plural(k, 'different duration')}, {low} to {high}"
         if is_whole:
-            return "whole number", f"{k:,} different whole numbers, {low} to {high}"
-        return "number", f"{k:,} different numbers, {low} to {high}"
+            return "whole number", f"{plural(k, 'different whole number')}, {low} to {high}"
+        return "number", f"{plural(k, 'different number')}, {low} to {high}"
     if dates is not None:
         when = sorted(zip(dates[0], texts, strict=True))
         return "date", f"{k:,} different dates or times, {when[0][1]} to {when[-1][1]}"
+    hint = "" if category or values.dtype else _hint(texts)
     if present >= FEW_ROWS and k > LEVELS and k > present / 2:
         words = sum(len(t.split()) for t in texts) / k
-        if words >= 3:
-            return "left out", _cure(f"free text: {k:,} different ones in {present:,} rows")
-        return "left out", _cure(f"an id or a name: {k:,} different ones in {present:,} rows")
-    return "category", f"{k:,} levels"
+        what = "free text" if words >= 3 else "an id or a name"
+        return "left out", _cure(f"{what}: {k:,} different ones in {present:,} rows") + hint
+    return "category", plural(k, "level") + hint
+
+
+def _hint(texts: list[str]) -> str:
+    """What to do about the few texts that keep a column from being one of numbers."""
+    odd = [t for t in texts if not any(c.isdigit() for c in t)]
+    if not 0 < len(odd) <= 3 or len(texts) < 3 * len(odd):
+        return ""
+    if as_numbers(Values([t for t in texts if t not in odd], np.zeros(0, np.int64))) is None:
+        return ""
+    options = " ".join(f"--missing {shlex.quote(t.strip())}" for t in odd)
+    return f"; all others are numbers: if {' and '.join(map(repr, odd))} are gaps, add {options}"
 
 
 def _cure(what: str) -> str:

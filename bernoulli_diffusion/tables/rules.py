@@ -106,7 +106,7 @@ def _lookup(source: Values, target: Values) -> list | None:
 def _numbers(column: Column, values: Values) -> np.ndarray | None:
     """(N,) float with NaN where missing, of a column of plain numbers."""
     texts = values.texts
-    if not all(is_number(t) for t in texts) or column.spelling == ",":
+    if not all(is_number(t) for t in texts) or column.spelling not in ("", "."):
         return None
     return np.array([*map(float, texts), math.nan])[values.codes]
 
