@@ -195,8 +195,8 @@ def replaced_in(
 ) -> Iterator[bytes]:
     """Samples that fit patterns, roughly and fast: by replacement, without particles."""
     patterns, process = torch.from_numpy(patterns), diffusion.process
-    evidence = process.evidence_of(patterns)
-    for line, noise in _walks(*patterns.shape, count, how):
+    evidence = process.evidence_of(patterns)  # without columns that were kept aside
+    for line, noise in _walks(*evidence.shape[:2], count, how):
         x_0 = replaced(diffusion, evidence[line], noise, repeats, how.steps, how.poll)
         values, given = process.as_written(x_0), patterns[line.cpu()]
         yield kind.to_text(np.where(kind.are_known(given), given, values).astype(values.dtype))

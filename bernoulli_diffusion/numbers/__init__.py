@@ -10,7 +10,15 @@ from ..results.pages import picture_file
 from ..results.record import Results
 from ..system.errors import UserError
 from .batches import Batches
-from .data import Aside, RealVectors, parse_pattern, read_patterns, read_real_vectors, to_text
+from .data import (
+    Aside,
+    RealVectors,
+    parse_pattern,
+    place_in_file,
+    read_patterns,
+    read_real_vectors,
+    to_text,
+)
 from .measures import Measures, baseline_bits
 from .process import GaussianDiffusionProcess, schedule_betas
 
@@ -105,8 +113,9 @@ def _note_whole_numbers(train: RealVectors, train_txt: Path) -> list[str]:
             " bound means nothing, until they are blurred by data.dequantize: 1"
         ]
     more = f" and {len(whole) - 1:,} more" if len(whole) > 1 else ""
+    column = place_in_file(whole[0], train.aside) + 1
     return [
-        f"{train_txt}: column {whole[0] + 1}{more} has whole numbers alone, which have no density: the"
+        f"{train_txt}: column {column}{more} has whole numbers alone, which have no density: the"
         " bound means nothing; leave it out, or blur all columns by data.dequantize: 1"
     ]
 

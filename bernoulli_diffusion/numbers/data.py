@@ -125,6 +125,13 @@ class Aside(NamedTuple):
         return (int(row[0]), int(k[0])) if len(row) else None
 
 
+def place_in_file(number: int, aside: Aside | None) -> int:
+    """Where in a line of the file one of the D numbers stands, from 0; columns aside come between."""
+    for column in aside.columns.tolist() if aside else ():
+        number += column <= number
+    return number
+
+
 # ---------------------------------------------------------------------------------------- reading
 
 
@@ -174,7 +181,7 @@ def read_real_vectors(
         if np.abs(values[:, narrow[0]]).max() < 1 / LARGEST:
             cure = "multiply it by a large number"
         raise UserError(
-            f"{printable(path)}: column {narrow[0] + 1} hardly varies around"
+            f"{printable(path)}: column {place_in_file(narrow[0], aside) + 1} hardly varies around"
             f" {vectors.mean[narrow[0]]:g}; {cure}"
         )
     return vectors
@@ -197,8 +204,9 @@ def _refuse_far(values: np.ndarray, like: RealVectors, path: Path) -> None:
     far = np.argwhere(np.abs(values - like.mean) > FARTHEST * like.deviation)
     if len(far):
         row, column = far[0]
+        place = place_in_file(column, like.aside)
         raise UserError(
-            f"{printable(path)}:{row + 1}:{column + 1}: {values[row, column]:g} is more than a million"
+            f"{printable(path)}:{row + 1}:{place + 1}: {values[row, column]:g} is more than a million"
             f" deviations from the training data's mean, {like.mean[column]:g}; if it stands for a"
             " missing value, leave out the line"
         )

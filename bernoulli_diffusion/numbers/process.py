@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..schedule import SCHEDULES
 from ..system.errors import UserError
-from .data import FARTHEST, Aside, rounded
+from .data import FARTHEST, Aside, place_in_file, rounded
 
 LARGEST_BETA = 0.5  # beyond, a noise prediction would have to tell x_0 from (almost) nothing
 UNIFORM_SHARE = 0.2  # of the times drawn; the others are drawn by how much a step decides
@@ -309,7 +309,8 @@ class GaussianDiffusionProcess:
         if len(far := (value.abs() > FARTHEST).nonzero()):
             *row, column = far[0].tolist()
             raise UserError(
-                f"{f'pattern {row[0] + 1}, ' if row else ''}number {column + 1}:"
+                f"{f'pattern {row[0] + 1}, ' if row else ''}"
+                f"number {place_in_file(column, self.aside) + 1}:"
                 f" {known[tuple(far[0])]:g} is more than a million deviations from the training data's"
                 f" mean, {self.mean[column]:g}; write ? if it is not known"
             )

@@ -10,7 +10,7 @@ from processes import call, only_results_dir, without_pictures
 
 from bernoulli_diffusion import numbers
 from bernoulli_diffusion.config import Config
-from bernoulli_diffusion.numbers.data import Aside, read_real_vectors
+from bernoulli_diffusion.numbers.data import Aside, place_in_file, read_real_vectors
 from bernoulli_diffusion.system.errors import UserError
 
 ASIDE = Aside(np.array([0, 2]), np.array([7.0, -1.5]))
@@ -32,6 +32,18 @@ def test_taken_off_and_put_back():
     other[1, 2], other[0, 0] = 3, math.nan
     assert ASIDE.first_other(LINES) is None
     assert ASIDE.first_other(other) == (1, 1)
+
+
+def test_messages_count_columns_as_the_file_does(train, tmp_path):
+    assert [place_in_file(number, ASIDE) for number in range(3)] == [1, 3, 4]
+    assert place_in_file(2, None) == 2
+    far = tmp_path / "far.txt"
+    np.savetxt(far, [[7, 1, -1.5, 1e20]])
+    with pytest.raises(UserError, match=r"far.txt:1:4: 1e\+20 is more than a million"):
+        read_real_vectors(far, like=train)
+    np.savetxt(far, LINES * [1, 1, 1, 1e-15] + [0, 0, 0, 5], fmt="%.17g")
+    with pytest.raises(UserError, match=r"column 4 hardly varies around 5"):
+        read_real_vectors(far)
 
 
 def test_reading_keeps_them_aside(train, tmp_path):
@@ -67,6 +79,9 @@ def test_the_process_writes_them_back_and_takes_them_as_known(train):
     patterns[1, 2] = 3
     with pytest.raises(UserError, match=r"pattern 2, number 3: 3, but it is -1.5 in all training"):
         process.evidence_of(patterns)
+    far = torch.tensor([math.nan, math.nan, math.nan, 1e30]).double()
+    with pytest.raises(UserError, match=r"number 4: 1e\+30 is more than a million deviations"):
+        process.evidence_of(far)  # the number's place in the file
     assert process.evidence_of(patterns, noise=0.1).shape == (2, 2, 2)  # seen through noise
     assert numbers.values_in_file(process.state(), 2) == 4
 
@@ -108,8 +123,8 @@ def test_from_a_file_to_samples_and_answers(tmp_path):
     samples = np.array([line.split() for line in drawn.stdout.splitlines()], float)
     assert (samples[:, ASIDE.columns] == ASIDE.values).all()
     assert len({*map(tuple, samples)}) == 5
-    asked = "--given", "? 0.5 ? ?", "--particles", 32
-    answered = call("generate.py", run_dir, 3, *asked)
-    answers = np.array([line.split() for line in answered.stdout.splitlines()], float)
-    assert (answers[:, ASIDE.columns] == ASIDE.values).all()
-    assert (answers[:, 1] == 0.5).all()
+    for way in (["--particles", 32], ["--replace", 2]):
+        answered = call("generate.py", run_dir, 3, "--given", "? 0.5 ? ?", *way)
+        answers = np.array([line.split() for line in answered.stdout.splitlines()], float)
+        assert (answers[:, ASIDE.columns] == ASIDE.values).all()
+        assert (answers[:, 1] == 0.5).all()
