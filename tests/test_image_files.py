@@ -146,6 +146,13 @@ def test_a_config_that_is_there_is_left_alone(tmp_path):
     done = call("datasets", "mnist", tmp_path, "--from", tmp_path / "files", "--grey")
     assert "config.yaml should say model.process: gaussian, data.shape: [3, 2]" in done.stderr
     assert (tmp_path / "config.yaml").read_text() == "training: {lr: 0.002}\n"
+    assert "next:" not in done.stderr
+    ready = "training: {lr: 0.002}\nmodel: {process: gaussian}\ndata:\n  shape: [3, 2]\n  dequantize: 1\n"
+    (tmp_path / "config.yaml").write_text(ready)
+    done = call("datasets", "mnist", tmp_path, "--from", tmp_path / "files", "--grey", "--force")
+    assert "config.yaml says model.process: gaussian, data.shape: [3, 2]" in done.stderr
+    assert "next: python train.py" in done.stderr
+    assert (tmp_path / "config.yaml").read_text() == ready
 
 
 @pytest.mark.parametrize(
@@ -211,6 +218,16 @@ def test_pictures_of_many_formats(tmp_path):
     assert np.array_equal(lines(tmp_path / "run/train.txt"), 1 - bits)
 
 
+@pytest.mark.parametrize("form", ["png", "pgm"])
+def test_greys_of_16_bits_keep_their_brightness(tmp_path, form):
+    brightness = np.array([[0, 257, 32_000], [40_000, 65_278, 65_535]], np.uint16)
+    if form == "png":
+        Image.fromarray(brightness).save(tmp_path / "a.png")
+    else:
+        (tmp_path / "a.pgm").write_bytes(b"P5 3 2 65535\n" + brightness.astype(">u2").tobytes())
+    assert read_pictures(tmp_path, [], False).tolist() == [[[0, 1, 125], [156, 254, 255]]]
+
+
 def test_pictures_of_one_size(tmp_path):
     some_pictures(tmp_path)
     Image.new("L", (5, 5), 0).save(tmp_path / "e.png")
@@ -224,7 +241,10 @@ def test_pictures_of_one_size(tmp_path):
 
 
 def test_what_is_no_picture_is_named(tmp_path):
-    with pytest.raises(UserError, match="no picture in it"):
+    with pytest.raises(UserError, match=r"no picture in it.*\.gif$"):
+        read_pictures(tmp_path, [], False)
+    (tmp_path / "cats").mkdir()
+    with pytest.raises(UserError, match="those of the folders in it are not looked at"):
         read_pictures(tmp_path, [], False)
     (tmp_path / "x.png").write_bytes(b"\x89PNG and nonsense")
     with pytest.raises(UserError, match=r"x\.png: cannot be read as a picture"):

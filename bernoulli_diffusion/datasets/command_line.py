@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import get_args, get_origin
 
 import numpy as np
+import yaml
 
 from ..system.command_line import ArgumentParser, run, tell
 from ..system.errors import RunError, UserError, cannot_open, printable
@@ -113,7 +114,7 @@ def main() -> None:
     write = to_text
     if are_numbers:
         write = whole_numbers_to_text if train.dtype == np.uint8 else numbers_to_text
-    has_config = (folder / "config.yaml").exists()
+    is_ready = _says(folder / "config.yaml", settings)
     write_split(folder, write(train), write(val), force, write(test), config_text(settings))
 
     length = train.shape[1]
@@ -124,8 +125,8 @@ def main() -> None:
     notes = [f"{what}: {', '.join(counts)}"]
     if settings:
         said = ", ".join(f"{name}: {value}" for name, value in settings.items())
-        notes.append(f"config.yaml {'should say' if has_config else 'says'} {said}")
-    if not has_config:
+        notes.append(f"config.yaml {'says' if is_ready else 'should say'} {said}")
+    if is_ready:
         notes.append(f"next: python train.py {shlex.quote(str(folder))}")
     for note in notes:
         tell(printable(note))
@@ -189,6 +190,21 @@ def refuse_to_overwrite(folder: Path, force: bool) -> None:
     for path in (folder / "train.txt", folder / "val.txt"):
         if not force and os.path.lexists(path):
             raise UserError(f"{path}: already there; --force replaces train.txt and val.txt")
+
+
+def _says(path: Path, settings: dict) -> bool:
+    """Whether a config.yaml has these settings, {"section.key": value}, or will be made with them."""
+    if not path.exists():
+        return True
+    try:
+        found = yaml.safe_load(path.read_text("utf-8"))
+        for name, value in settings.items():
+            section, key = name.split(".")
+            if found[section][key] != value:
+                return False
+        return True
+    except (OSError, ValueError, yaml.YAMLError, TypeError, KeyError):
+        return False  # train.py says what is wrong with it
 
 
 def config_text(settings: dict) -> str:

@@ -151,13 +151,17 @@ def read_pictures(
     except OSError as error:
         raise cannot_open(folder, error, "--from names a folder of pictures") from None
     if not paths:
-        raise UserError(f"{folder}: no picture in it: no file that ends with {' '.join(PICTURES)}")
+        has_folders = any(path.is_dir() for path in folder.iterdir())
+        inside = "; those of the folders in it are not looked at" if has_folders else ""
+        raise UserError(
+            f"{folder}: no picture in it: no file that ends with {' '.join(PICTURES)}{inside}"
+        )
     rows, columns = (*size, *size)[:2] if size else (None, None)
     images = []
     for path in progress(paths):
         try:
             with Image.open(path) as opened:
-                picture = ImageOps.exif_transpose(opened).convert("RGBA")
+                picture = _eight_bits(ImageOps.exif_transpose(opened)).convert("RGBA")
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             raise UserError(printable(f"{path}: cannot be read as a picture: {error}")) from None
         paper = Image.new("RGBA", picture.size, "white")
@@ -177,6 +181,15 @@ def read_pictures(
                 f"{folder}: more than {MOST_PIXELS:,} pixels in all; choose a smaller --size"
             )
     return np.stack(images)
+
+
+def _eight_bits(picture):
+    """A picture of 16-bit greys as one of 256, which Pillow's convert() would clip instead."""
+    from PIL import Image
+
+    if not picture.mode.startswith("I"):  # "I;16", or "I" of a PGM
+        return picture
+    return Image.fromarray(np.rint(np.asarray(picture) / 257).clip(0, 255).astype(np.uint8))
 
 
 # ------------------------------------------------------------------------------------------ bits
