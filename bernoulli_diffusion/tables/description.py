@@ -86,7 +86,9 @@ def _scalar(text: str) -> str:
         return text
     if re.fullmatch(r"-?\d+(\.\d+)?", text) and len(text) < 15:
         return text
-    return json.dumps(text)
+    # what YAML has no room for is escaped; the two halves of one character would be two there
+    quoted = json.dumps(text, ensure_ascii=False)
+    return "".join(c if c.isprintable() else f"\\U{ord(c):08x}" for c in quoted)
 
 
 def read(path: Path) -> dict[str, Wish]:

@@ -16,7 +16,7 @@ LEVELS = 64  # different numbers that are each kept
 BINS = 40  # of more
 CATEGORIES = 100  # levels of a category that are each kept; the rarest others share one code
 POOL = 500  # different numbers that a bin keeps, evenly spread
-NUMBERS = r"u?int|float|double|halffloat|decimal|timedelta|duration"  # types of pandas
+NUMBERS = r"u?int|float|double|halffloat|decimal|timedelta|duration|period"  # types of pandas
 FEW_ROWS = 30  # with fewer, that all values differ says nothing
 
 
@@ -126,11 +126,11 @@ def _guess(values: Values, numbers, is_whole: bool, dates, present: int, is_firs
     all_differ = k == present and present >= FEW_ROWS
     category = values.dtype.startswith("{")
     if category and '"ordered": true' in values.dtype:
-        return "ordered", f"an ordered category of {k} levels"
+        return "ordered", f"an ordered category of {plural(k, 'level')}"
     if k == 2:
         return "yes/no", f"two values, {' and '.join(map(repr, _sorted_levels(values, numbers)))}"
     if category and k <= CATEGORIES:
-        return "category", f"a category of {k} levels"
+        return "category", f"a category of {plural(k, 'level')}"
     if numbers is not None and not category:
         x = numbers[0]
         low, high = min(zip(x, texts, strict=True))[1], max(zip(x, texts, strict=True))[1]

@@ -2,11 +2,22 @@
 
 import ast
 import json
+from datetime import date, datetime, time
+from decimal import Decimal
 
 import numpy as np
 
-from ..system.errors import UserError
-from .table import Table, Values
+from ..system.errors import UserError, printable
+from .table import Table, Values, plural
+
+CURE = "take this column out, or turn its values into text or numbers"
+# what pandas keeps as objects, by the name of the type: to text and back
+OBJECTS = {
+    "date": (date, date.isoformat, date.fromisoformat),
+    "datetime": (datetime, datetime.isoformat, datetime.fromisoformat),
+    "time": (time, time.isoformat, time.fromisoformat),
+    "decimal": (Decimal, str, Decimal),
+}
 
 
 def import_pandas(what: str):
@@ -20,21 +31,34 @@ def import_pandas(what: str):
     return pandas
 
 
-def read_frame(frame, what: str = "a DataFrame") -> Table:
-    """The columns of a DataFrame as text, each with the name of its type. Its index is left out."""
+def read_frame(frame, what: str = "a DataFrame", file: str = "") -> Table:
+    """The columns of a DataFrame as text, each with the name of its type. Its index is left out.
+
+    what, file: whence it is, in words, and for errors. Raises UserError.
+    """
+    place = file or what
     if getattr(frame.columns, "nlevels", 1) > 1:
-        raise UserError(f"{what}: its column names have levels; flatten them first")
+        raise UserError(f"{place}: its column names have levels; flatten them first")
     names = [str(n) for n in frame.columns]
     for name in names:
         if names.count(name) > 1:
-            raise UserError(f"{what}: two columns are called {name!r}; give each a name of its own")
+            raise UserError(
+                f"{place}: two columns are called {name!r}; give each a name of its own"
+            )
     if not len(frame) or not names:
-        raise UserError(f"{what}: {len(frame):,} rows, {len(names)} columns; there must be some")
-    columns = {n: read_series(frame.iloc[:, i], f"{what}: {n}") for i, n in enumerate(names)}
+        raise UserError(f"{place}: {len(frame):,} rows, {len(names)} columns; there must be some")
+    columns = {
+        n: read_series(frame.iloc[:, i], f"{place}: {printable(n)}") for i, n in enumerate(names)
+    }
     form = {"kind": "frame", "separator": ",", "header": True}
     if any(type(n) is not str for n in frame.columns):
         form["names"] = [_literal(n) for n in frame.columns]
-    return Table(columns, f"{what}, {len(frame):,} rows, {len(names)} columns", form)
+        for label, text in zip(frame.columns, form["names"], strict=True):
+            if not _is_literal(text, label):
+                kind = type(label).__name__
+                raise UserError(f"{place}: the name {label} is a {kind}; make the names text")
+    rows, width = plural(len(frame), "row"), plural(len(names), "column")
+    return Table(columns, f"{what}, {rows}, {width}", form)
 
 
 def read_series(series, place: str) -> Values:
@@ -45,7 +69,7 @@ def read_series(series, place: str) -> Values:
     try:
         codes, different = pandas.factorize(series)
     except TypeError:
-        raise UserError(f"{place}: holds lists or the like; expected plain values") from None
+        raise UserError(f"{place}: holds lists or the like; {CURE}") from None
     dtype = series.dtype
     if isinstance(dtype, pandas.CategoricalDtype):
         inner, texts = _texts(dtype.categories, place)
@@ -53,6 +77,8 @@ def read_series(series, place: str) -> Values:
         place_of = {v: i for i, v in enumerate(dtype.categories)}
         texts = [texts[place_of[v]] for v in list(different)]
         return Values(texts, codes.astype(np.int64), json.dumps(of))
+    if dtype == np.float16:  # of which pandas has no index
+        different = np.asarray(different, np.float16)
     name, texts = _texts(pandas.Series(different, dtype=dtype), place)
     return Values(texts, codes.astype(np.int64), name)
 
@@ -72,17 +98,26 @@ def _texts(values, place: str) -> tuple[str, list[str]]:
         return str(dtype), [str(complex(v)) for v in values]
     if all(type(v) is str for v in values):
         return str(dtype), values
+    for name, (kind, to_text, _) in OBJECTS.items():
+        if all(type(v) is kind for v in values):
+            return name, [to_text(v) for v in values]
     texts = [_literal(v) for v in values]
-    try:
-        if [ast.literal_eval(t) for t in texts] == values:
-            return "literal", texts
-    except (ValueError, SyntaxError):
-        pass
-    raise UserError(f"{place}: holds {type(values[0]).__name__} values; expected plain ones")
+    if all(map(_is_literal, texts, values)):
+        return "literal", texts
+    odd = next((v for v in values if type(v) is not str), values[0])
+    raise UserError(f"{place}: holds {type(odd).__name__} values; {CURE}")
 
 
 def _literal(value) -> str:
     return repr(value.item() if isinstance(value, np.generic) else value)
+
+
+def _is_literal(text: str, value) -> bool:
+    """Whether a text is Python's own for a value."""
+    try:
+        return ast.literal_eval(text) == value
+    except (ValueError, SyntaxError):
+        return False
 
 
 def to_series(texts: list[str], codes: np.ndarray, dtype: str):
@@ -98,7 +133,9 @@ def to_series(texts: list[str], codes: np.ndarray, dtype: str):
             number[codes], categories=pandas.Index(categories), ordered=of["ordered"]
         )
         return pandas.Series(made)
-    if dtype == "literal":
+    if dtype in OBJECTS:
+        values = [OBJECTS[dtype][2](t) for t in texts]
+    elif dtype == "literal":
         values = [ast.literal_eval(t) for t in texts]
     elif dtype.startswith("datetime64") or "timestamp" in dtype:
         values = [pandas.Timestamp(t) for t in texts]
@@ -117,7 +154,7 @@ def to_series(texts: list[str], codes: np.ndarray, dtype: str):
     else:
         values = texts
     gaps = codes < 0
-    as_dtype = "object" if dtype == "literal" or not dtype else dtype
+    as_dtype = "object" if dtype in ("", "literal", *OBJECTS) else dtype
     different = pandas.Series(values, dtype=as_dtype)
     if not len(values):
         return pandas.Series([None] * len(codes), dtype=as_dtype)

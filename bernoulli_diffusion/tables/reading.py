@@ -72,9 +72,12 @@ def _read(path: Path, header: bool | None, missing: Sequence[str]) -> Table | St
         return forms.of_npz(data, name)
     if data.startswith(b"PAR1") and b"\0" in data:
         _refuse_large_parquet(data, name)
-        return read_frame(_by_pandas("read_parquet", data, name), "Parquet")
+        frame = _with_whole_numbers(_by_pandas("read_parquet", data, name), data)
+        named = {*frame.index.names} - {None, *frame.columns}  # columns to whoever wrote them
+        frame = frame.reset_index([n for n in frame.index.names if n in named]) if named else frame
+        return read_frame(frame, "Parquet", name)
     if reader := PANDAS_READERS.get(inner.suffix.lower()):
-        return read_frame(_by_pandas(reader, data, name), f"pandas.{reader}")
+        return read_frame(_by_pandas(reader, data, name), f"pandas.{reader}", name)
     if forms.BITMAP.match(data):
         return forms.of_bitmap(data, name)
     return _of_text(*_decoded(data, name), name, header, MISSING | set(missing))
@@ -185,6 +188,18 @@ def _refuse_large_parquet(data: bytes, name: str) -> None:
         return
     if size > MOST_BYTES:
         raise TooLarge(name, "pyarrow", cure)
+
+
+def _with_whole_numbers(frame, data: bytes):
+    """A frame of Parquet whose whole numbers are such: with gaps pandas reads them as floating-point."""
+    from pyarrow import parquet, types
+
+    for field in parquet.read_schema(io.BytesIO(data)):
+        there = types.is_integer(field.type) and field.name in frame.columns
+        if there and frame[field.name].dtype.kind == "f":
+            with_gaps = str(field.type).replace("i", "I").replace("u", "U")  # Int64, UInt8
+            frame[field.name] = frame[field.name].astype(with_gaps)
+    return frame
 
 
 def _by_pandas(reader: str, data: bytes, name: str):

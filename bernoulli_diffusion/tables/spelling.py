@@ -29,6 +29,7 @@ UNITS = re.compile(
     re.IGNORECASE,
 )
 QUARTER = re.compile(r"(?:(?P<year>\d{4})[- ]?Q(?P<q>[1-4])|Q(?P<q2>[1-4])[- /]?(?P<year2>\d{4}))")
+WEEK = re.compile(r"\d{4}-\d\d-\d\d/\d{4}-\d\d-\d\d")  # of pandas
 DATES = (
     "%Y-%m-%d",
     "%Y-%m-%d %H:%M:%S",
@@ -82,6 +83,7 @@ DATES = (
     "%H:%M",
     "%I:%M %p",
     "quarter",
+    "week",
     "iso",
 )
 
@@ -184,7 +186,9 @@ def timestamp(text: str, form: str) -> float | None:
     """Seconds since 1970 (of a time of day: since midnight). form: of DATES."""
     text = text.strip()
     try:
-        if form == "quarter":
+        if form == "week" and WEEK.fullmatch(text):
+            moment = datetime.fromisoformat(text[:10])
+        elif form == "quarter":
             if not (match := QUARTER.fullmatch(text)):
                 return None
             year, q = match["year"] or match["year2"], match["q"] or match["q2"]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..system.errors import UserError
+from ..system.errors import UserError, printable
 from . import frames
 from .encoding import Encoding
 from .finding import as_numbers
@@ -72,6 +72,10 @@ def to_parquet(columns: dict[str, Values], encoding: Encoding, stream) -> None:
         frame.to_parquet(stream, index=False)
     except ImportError:
         raise UserError("Parquet needs pyarrow: pip install pyarrow; or write a .csv") from None
+    except (ValueError, NotImplementedError, OverflowError, TypeError) as error:
+        raise UserError(
+            f"Parquet has no room for this: {printable(error)[:200]}; write a .csv"
+        ) from None
 
 
 def _number_type(texts: list[str]) -> str:
@@ -80,7 +84,9 @@ def _number_type(texts: list[str]) -> str:
     if not found or found[1] != ".":
         return ""
     is_whole = all(re.fullmatch(r"\s*[+-]?\d+\s*", t) for t in texts)
-    return "Int64" if is_whole and all(abs(int(t)) < 2**63 for t in texts) else "Float64"
+    if is_whole:
+        return "Int64" if all(abs(int(t)) < 2**63 for t in texts) else ""
+    return "Float64"
 
 
 def to_array(columns: dict[str, Values], encoding: Encoding) -> np.ndarray:

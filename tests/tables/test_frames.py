@@ -1,7 +1,9 @@
 """Any table that pandas can make goes in and comes back: columns, types, levels, gaps."""
 
+import datetime as dt
 import io
 import string
+from decimal import Decimal
 
 import numpy as np
 import pytest
@@ -128,6 +130,44 @@ def test_parquet_there_and_back(tmp_path):
     pandas.testing.assert_frame_equal(back, pandas.read_parquet(tmp_path / "t.parquet"))
 
 
+def test_parquet_of_other_tools_there_and_back(tmp_path):
+    """Types that pandas keeps as objects, whole numbers with gaps, and columns kept as an index."""
+    pyarrow = pytest.importorskip("pyarrow")
+    days = [dt.date(2020, 1, 1 + i % 28) for i in range(60)]
+    columns = {
+        "day": pyarrow.array(days),
+        "at": pyarrow.array([dt.time(i % 24, 5) for i in range(60)]),
+        "price": pyarrow.array([Decimal("1.50") * (i % 40) for i in range(60)]),
+        "count": pyarrow.array([None if i % 3 == 0 else i % 7 for i in range(60)], "uint8"),
+        "half": pyarrow.array(np.arange(60).astype(np.float16) / 8),
+        "nothing": pyarrow.nulls(60),
+    }
+    pyarrow.parquet.write_table(pyarrow.table(columns), tmp_path / "t.parquet")
+    table = reading.read(tmp_path / "t.parquet")
+    encoding = plan(table, np.ones(60, bool))
+    kinds = ["date", "date", "number", "whole number", "number", "constant"]
+    assert [c.type for c in encoding.columns] == kinds
+    codes = encoding.codes(table)
+    stream = io.BytesIO()
+    writing.to_parquet(encoding.texts(codes, np.zeros(codes.shape)), encoding, stream)
+    back = pyarrow.parquet.read_table(io.BytesIO(stream.getvalue()))
+    assert back["day"].to_pylist() == days
+    assert back["price"].to_pylist() == columns["price"].to_pylist()
+    assert back["count"].to_pylist() == columns["count"].to_pylist()
+    frame = pandas.DataFrame({"x": [1, 2, 3]}, index=pandas.Index(["DE", "FR", "IT"], name="land"))
+    frame.to_parquet(tmp_path / "indexed.parquet")
+    assert list(reading.read(tmp_path / "indexed.parquet").columns) == ["land", "x"]
+
+
+def test_what_parquet_cannot_hold_is_told():
+    pytest.importorskip("pyarrow")
+    frame = pandas.DataFrame({"z": [1 + 2j, 3j, 2.0], "a": ["x", "y", "z"]})
+    encoding = plan(read_frame(frame), np.ones(3, bool))
+    made = encoding.texts(np.zeros((3, 2), int), np.zeros((3, 2)))
+    with pytest.raises(UserError, match=r"no room for this: .*; write a \.csv"):
+        writing.to_parquet(made, encoding, io.BytesIO())
+
+
 def test_numbers_of_a_csv_are_numbers_in_parquet(tmp_path):
     pytest.importorskip("pyarrow")
     lines = ("n,x,zip,t,big", "1,0.5,01234,a,9007199254740993", ",2,01235,b,7", "3,,01234,a,7")
@@ -149,8 +189,10 @@ def test_numbers_of_a_csv_are_numbers_in_parquet(tmp_path):
     [
         (pandas.DataFrame({"a": []}), "0 rows"),
         (pandas.DataFrame([[1, 2]], columns=["a", "a"]), "two columns are called 'a'"),
-        (pandas.DataFrame({"a": [[1], [2]]}), "expected plain values"),
+        (pandas.DataFrame({"a": [[1], [2]]}), "take this column out"),
         (pandas.DataFrame({("a", "b"): [1, 2]}), "have levels"),
+        (pandas.DataFrame({"a": pandas.Series([1, {2}], dtype=object)}), "a: holds lists"),
+        (pandas.DataFrame({pandas.Timestamp("2020"): [1, 2]}), "is a Timestamp; make the names"),
     ],
 )
 def test_frames_that_are_no_tables(frame, words):

@@ -1,10 +1,13 @@
 """python -m bernoulli_diffusion.prepare, as it is typed."""
 
+import csv
 import json
 
 import numpy as np
 import pytest
 from processes import call
+
+from bernoulli_diffusion.tables.preparing import prepare
 
 RANDOM = np.random.default_rng(0)
 N = 120
@@ -46,6 +49,32 @@ def test_running_it_again_changes_nothing(tmp_path):
     for _ in range(2):
         call("prepare", tmp_path / "t.csv", tmp_path / "run")
         found.append([path.read_bytes() for path in sorted((tmp_path / "run").iterdir())])
+    assert found[0] == found[1]
+
+
+def test_running_it_again_knows_all_names_and_levels(tmp_path):
+    """columns.yaml gives back every character, and what was found about a column that is left out."""
+    odd = [
+        "\U0001f600",
+        "no",
+        "null",
+        "~",
+        "x: y",
+        "# c",
+        "a\nb",
+        'say "hi"',
+        "\x7f",
+        "\x85y",
+        "\u2028",
+    ]
+    names = ["\U0001f600 mood", *odd[2:], "key"]
+    rows = [[odd[(i + j) % 11] for j in range(10)] + [f"k{i}"] for i in range(60)]
+    with open(tmp_path / "t.csv", "w", newline="") as file:
+        csv.writer(file, quoting=csv.QUOTE_ALL).writerows([names, *rows])
+    found = []
+    for wish in ({names[0]: "ordered"}, {}):
+        prepare(tmp_path / "t.csv", tmp_path / "run", types=wish, header=True)
+        found.append({path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()})
     assert found[0] == found[1]
 
 
