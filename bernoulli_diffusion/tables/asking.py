@@ -9,11 +9,19 @@ import numpy as np
 from ..system.errors import UserError, printable
 from .columns import Column
 from .encoding import Encoding
-from .table import Values
+from .table import MISSING, Values
 
-ANDS = re.compile(r"\s(and|AND|&&?)\s.*[=<>]")  # what joins conditions elsewhere
+ANDS = re.compile(
+    r"(?:\s(and|or|&&?)\s|(;)).*[=<>]", re.IGNORECASE
+)  # what joins conditions elsewhere
 HOW = (
-    "NAME=VALUE, NAME!=VALUE, NAME=ONE|OTHER, or of numbers NAME>=VALUE, >, <=, <; NAME= for a gap"
+    "NAME=VALUE, NAME!=VALUE, NAME=ONE|OTHER, or of numbers NAME>=VALUE, >, <=, <; NAME= for a gap;"
+    " names and values with a comma stand in double quotes"
+)
+QUOTED = r"""(?:"(?:[^"]|"")*"|'(?:[^']|'')*')"""
+VALUE = rf"\s*(?:{QUOTED}|[^,|]*?)\s*(?=[,|]|$)"
+CONDITION = re.compile(
+    rf"\s*({QUOTED}|[^,]*?)\s*(!=|>=|<=|==|=|>|<)({VALUE}(?:\|{VALUE})*)(?:,|$)", re.DOTALL
 )
 
 
@@ -54,29 +62,34 @@ class Question(NamedTuple):
 
 
 def parse(text: str) -> list[Condition]:
-    """'a=1, b>=2' -> Conditions. Values with a comma stand in double quotes. Raises UserError."""
-    conditions = []
-    for part in re.split(r',(?=(?:[^"]*"[^"]*")*[^"]*$)', text):  # commas that no quotes surround
-        if not part.strip():
+    """'a=1, b>=2' -> Conditions. Names and values with a comma, or values with a bar, stand in quotes,
+    and quotes within these are doubled. Raises UserError.
+    """
+    conditions, place = [], 0
+    while place < len(text):
+        if text[place] in ", ":
+            place += 1
             continue
-        match = re.fullmatch(
-            r"""\s*("[^"]+"|'[^']+'|.*?)\s*(!=|>=|<=|==|=|>|<)\s*(.*?)\s*""", part, re.DOTALL
-        )
-        if not match or not match[1]:
-            raise UserError(f"{printable(part.strip())!r} is no condition; expected {HOW}")
-        if '"' not in part and (found := ANDS.search(match[3])):
+        match = CONDITION.match(text, place)
+        name = _unquoted(match[1]) if match else ""
+        if not name:
+            part = text[place:].partition(",")[0].strip()
+            raise UserError(f"--given: {printable(part)!r} is no condition; expected {HOW}")
+        if not re.match(rf"\s*{QUOTED}", match[3]) and (found := ANDS.search(match[3])):
             raise UserError(
-                f"--given: {printable(part.strip())!r}: conditions are joined with commas, not with"
-                f" {found[1]!r}; expected {HOW}"
+                f"--given: {printable(match[0].strip())!r}: conditions are joined with commas, not with"
+                f" {found[1] or found[2]!r}; expected {HOW}"
             )
-        values = [_unquoted(v) for v in match[3].split("|")]
-        conditions.append(Condition(_unquoted(match[1]), match[2].replace("==", "="), values))
+        values = [_unquoted(v) for v in re.findall(rf"(?:^|\|)({VALUE})", match[3])]
+        conditions.append(Condition(name, match[2].replace("==", "="), values))
+        place = match.end()
     return conditions
 
 
 def _unquoted(text: str) -> str:
-    text = text.strip().strip('"')
-    return text[1:-1] if len(text) > 1 and text[0] == text[-1] == "'" else text
+    text = text.strip()
+    is_quoted = re.fullmatch(QUOTED, text, re.DOTALL)
+    return text[1:-1].replace(text[0] * 2, text[0]) if is_quoted else text
 
 
 def question(encoding: Encoding, conditions: list[Condition]) -> Question:
@@ -98,7 +111,9 @@ def question(encoding: Encoding, conditions: list[Condition]) -> Question:
             allowed[g] &= share[g] > 0
         elif column.type == "constant":
             if not fits(column, [t for ts in column.texts for t in ts] or [None], condition).any():
-                raise UserError(f"--given: {condition}: the column {column.reason}")
+                raise UserError(
+                    f"--given: {printable(condition)}: {printable(column.name)} is {column.reason}"
+                )
         elif column.type != "determined":
             raise UserError(
                 f"--given: the column {printable(column.name)!r} was left out of the model"
@@ -179,25 +194,32 @@ def _check_values(column: Column, condition: Condition) -> None:
             " no order; use = or !="
         )
     if np.isnan(_place_of(column, condition.values[0])) or len(condition.values) > 1:
-        what = (
-            "level" if column.type == "ordered" else "date" if column.type == "date" else "number"
+        what = column.type if column.type in ("date", "number") else "number"
+        what = "level" if column.type == "ordered" else what
+        raise UserError(
+            f"--given: {printable(condition)}: expected one {what}, such as {printable(levels[0])}"
         )
-        raise UserError(f"--given: {printable(condition)}: expected one {what}")
 
 
 def _check_levels(column: Column, levels: list[str], condition: Condition) -> None:
     for value in condition.values:
         known = value in levels or not value
-        if not known and column.numbers and (x := column.number(value)) is not None:
+        x = column.number(value) if column.numbers else None
+        if not known and x is not None:
             known = any(column.number(t) == x for t in levels)
         if not known:
             close = difflib.get_close_matches(value, levels, 1, 0.5)
             some = ", ".join(levels[:12]) + (", ..." if len(levels) > 12 else "")
-            if column.numbers:
-                some = f"values from {levels[0]} to {levels[-1]}"
             hint = f"did you mean {close[0]!r}?" if close else f"there are {some}"
+            if x is not None:
+                hint = f"the nearest is {min(levels, key=lambda t: abs(column.number(t) - x))!r}"
+            elif column.numbers:
+                hint = f"there are values from {levels[0]} to {levels[-1]}"
+            if value in MISSING and column.has_missing_code:
+                hint = f"{column.name}= asks for a gap"
             raise UserError(
-                f"--given: {printable(column.name)} was never {printable(value)!r} in training; {hint}"
+                f"--given: {printable(column.name)} was never {printable(value)!r} in training;"
+                f" {printable(hint)}"
             )
 
 

@@ -90,8 +90,34 @@ def test_quotes_of_other_languages_are_no_part_of_a_value():
 
 
 @pytest.mark.parametrize(
+    ("text", "name", "values"),
+    [
+        ('town="a|b"|c', "town", ["a|b", "c"]),
+        ("town='a,b'", "town", ["a,b"]),
+        ("'a,b'=c", "a,b", ["c"]),
+        ('town=say "hi"', "town", ['say "hi"']),
+        ('town="say ""hi"""', "town", ['say "hi"']),
+        ('say "hi"=1', 'say "hi"', ["1"]),
+        ("it's=it's", "it's", ["it's"]),
+        ('town=" sp "', "town", [" sp "]),
+        ("town=|b", "town", ["", "b"]),
+    ],
+)
+def test_quotes_keep_what_separates_elsewhere(text, name, values):
+    for given in (text, f", {text} ,"):
+        [condition] = asking.parse(given)
+        assert (condition.name, condition.values) == (name, values)
+    assert [c.values for c in asking.parse(f"{text}, y!=2")] == [values, ["2"]]
+
+
+@pytest.mark.parametrize(
     ("text", "words"),
     [
+        ("age=17", ["never '17'", "nearest is '18'"]),
+        ("pay=NA", ["pay= asks for a gap"]),
+        ("age>=40;smoker=yes", ["with commas, not with ';'"]),
+        ("town=Ulm, Donau", ["--given: 'Donau' is no condition", "double quotes"]),
+        ("since>=2004", ["expected one date, such as 2000-"]),
         ("agee>=40", ["no column 'agee'", "did you mean 'age'"]),
         ("smoker", ["is no condition", "NAME=VALUE"]),
         ("smoker=Yes", ["never 'Yes'", "did you mean 'yes'"]),
