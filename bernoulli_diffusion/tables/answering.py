@@ -133,9 +133,9 @@ def filled(
         N = 1
     try:
         rows = generating.fill(encoding, diffusion, table, N, seed, particles, steps, batch_size)
+        found = list(tqdm(rows, total=len(table), unit="row", disable=None, leave=False))
     except UserError as error:
         raise UserError(f"{printable(path)}: {error}") from None
-    found = list(tqdm(rows, total=len(table), unit="row", disable=None, leave=False))
     poor = sum(row.effective_sample_size < FEW for row in found)
     if poor:
         tell(

@@ -155,7 +155,8 @@ def _tiles(numbers: dict) -> list[dict]:
 
 def _told_apart(auc, has_val: bool) -> str:
     if auc is None:
-        return "Not measured: it needs scikit-learn (pip install scikit-learn)."
+        needed = f"scikit-learn (pip install scikit-learn) and {quality.FOLDS} rows of each kind"
+        return f"Not measured: it needs {needed}."
     rows = "held-out rows" if has_val else "training rows (there are no held-out ones)"
     return (
         f"Boosted trees that were shown some of the {rows} and of the synthetic ones tell the others"

@@ -12,6 +12,7 @@ from .columns import Column
 from .encoding import Encoding
 
 MOST = 4000  # rows compared with one another
+FOLDS = 5  # of the rows that trees are to tell apart
 BARS = 24  # of a column's picture; more codes are drawn as groups of neighbours
 
 
@@ -78,8 +79,10 @@ def closest(codes: np.ndarray, train: np.ndarray, seed: int) -> np.ndarray:
 def two_sample(real: np.ndarray, synthetic: np.ndarray, seed: int) -> Share | None:
     """The AUC with which boosted trees tell real from synthetic records, cross-validated; 0.5 is best.
 
-    Its error is that of Hanley & McNeil 1982. None without scikit-learn.
+    Its error is that of Hanley & McNeil 1982. None without scikit-learn, or with less than FOLDS rows.
     """
+    if min(len(real), len(synthetic)) < FOLDS:
+        return None
     try:
         from sklearn.ensemble import HistGradientBoostingClassifier
         from sklearn.metrics import roc_auc_score
@@ -90,7 +93,7 @@ def two_sample(real: np.ndarray, synthetic: np.ndarray, seed: int) -> Share | No
     n = min(len(real), len(synthetic), MOST)
     real, synthetic = (x[r.permutation(len(x))[:n]] for x in (real, synthetic))
     X, y = np.concatenate([real, synthetic]).astype(float), np.repeat([1, 0], n)
-    folds = StratifiedKFold(5, shuffle=True, random_state=seed)
+    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
     trees = HistGradientBoostingClassifier(random_state=seed)
     p = cross_val_predict(trees, X, y, cv=folds, method="predict_proba")[:, 1]
     auc = float(roc_auc_score(y, p))

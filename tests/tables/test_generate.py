@@ -143,6 +143,9 @@ def test_gaps_are_filled(loaded, tmp_path):
     assert [row["id"] for row in rows] == list("abc")
     assert 0.5 <= float(rows[1]["P(smoker)"]) <= 1
     assert rows[2]["P(smoker)"] is None
+    gaps.write_text("id,smoker,age\na,yes,\nb,Yes,\n")
+    with pytest.raises(UserError, match=r"gaps.csv: record 2: smoker was never 'Yes' in training"):
+        answering.filled(*loaded, gaps, 2, 0, 32, 40, 4096, False)
 
 
 def test_a_wrong_question_is_told_in_one_line(model):

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 from processes import call
 
-from bernoulli_diffusion.tables.preparing import prepare
+from bernoulli_diffusion.tables import judging
+from bernoulli_diffusion.tables.encoding import Encoding
+from bernoulli_diffusion.tables.preparing import prepare, to_lines
 
 RANDOM = np.random.default_rng(0)
 N = 120
@@ -76,6 +78,20 @@ def test_running_it_again_knows_all_names_and_levels(tmp_path):
         prepare(tmp_path / "t.csv", tmp_path / "run", types=wish, header=True)
         found.append({path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()})
     assert found[0] == found[1]
+
+
+def test_other_files_are_read_as_the_table_was(tmp_path):
+    """With the same words for gaps, and names in the first line or none."""
+    text = "".join(f"{i % 4},{-99 if i % 3 else i % 7}\n" for i in range(40))
+    (tmp_path / "t.csv").write_text(text)
+    prepare(tmp_path / "t.csv", tmp_path / "run", val=0.0, missing=["-99"])
+    whole = json.loads((tmp_path / "run" / "encoding.json").read_text())
+    encoding = Encoding.of_state({k: whole[k] for k in ("format_version", "form", "columns")})
+    assert encoding.columns[1].gaps == "a value"
+    strings = judging.read_records(encoding, tmp_path / "t.csv")
+    assert to_lines(strings.bits()) == (tmp_path / "run" / "train.txt").read_bytes()
+    (tmp_path / "one.csv").write_text("3,-99\n")  # alone it could be anything
+    assert judging.read_records(encoding, tmp_path / "one.csv").bits()[0, -1] == 1
 
 
 def test_an_edited_columns_yaml_is_taken_up(people, tmp_path):

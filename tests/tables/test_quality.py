@@ -97,6 +97,20 @@ def test_the_page_of_a_run(tmp_path):
     assert (folder / "results.json").read_bytes() == before
 
 
+def test_few_rows_are_compared_as_far_as_that_goes(tmp_path):
+    table = Table(
+        {"a": values_of(list("xyzxy"), {""}), "b": values_of(list("11211"), {""})}, "", {}
+    )
+    encoding = plan(table, np.ones(5, bool))
+    bits = encoding.encode(table)
+    (tmp_path / "train.txt").write_bytes(to_lines(bits[:3]))
+    (tmp_path / "val.txt").write_bytes(to_lines(bits[3:]))
+    found = compare(encoding.state(), Diffusion(BernoulliDiffusionProcess(20), Nothing()), tmp_path)
+    assert found.numbers["two_sample_auc"] is None
+    assert "5 rows of each kind" in found.shown["two_sample"]
+    assert 0 <= found.numbers["copies_val"] <= 1
+
+
 @pytest.mark.parametrize(
     "text",
     [
