@@ -48,6 +48,7 @@ def main() -> None:
         from .training import checkpoint as checkpoints
         from .training.shares import fit_shares
 
+    _refuse_to_replace(arguments.output)
     paths = [checkpoints.find(path) for path in arguments.members]
     loaded = [(path, checkpoints.load(path)) for path in paths]
     first_path, first = loaded[0]
@@ -87,6 +88,23 @@ def main() -> None:
     ]
     tell(f"{arguments.output}: {len(kept)} of {len(members)} members")
     put_out(json.dumps({"checkpoint": str(arguments.output), "members": named} | report, indent=2))
+
+
+def _refuse_to_replace(output: Path) -> None:
+    """Raises UserError if there is a file already that is no ensemble, such as a trained network."""
+    from .system.errors import UserError
+    from .training import checkpoint as checkpoints
+
+    if not output.exists():
+        return
+    try:
+        is_ensemble = "members" in checkpoints.load(output)
+    except UserError:
+        is_ensemble = False
+    if not is_ensemble:
+        raise UserError(
+            f"{output}: there already, and no ensemble; the file to write comes first, then its members"
+        )
 
 
 command = partial(run, main)  # bernoulli-ensemble, python -m ...; returns the exit code

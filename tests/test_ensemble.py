@@ -121,6 +121,8 @@ def test_equal_shares_and_ensembles_of_ensembles(members, ensemble, tmp_path):
     assert shares == [0.5, 0.125, 0.375]
     saved = checkpoint.load(out)
     assert saved["shares"] == shares
+    call("ensemble", out, ensemble)  # an ensemble may be made again
+    assert checkpoint.load(out)["shares"] == [0.25, 0.75]
     val = BitStrings.from_bits(torch.tensor([[0, 1, 0, 0, 1, 0]]).byte().numpy())
     assert estimate_bound(checkpoint.restore(saved, out), val, 100, seed=0).bits > 0
 
@@ -128,17 +130,20 @@ def test_equal_shares_and_ensembles_of_ensembles(members, ensemble, tmp_path):
 def test_what_cannot_be_one_model(members, tmp_path, monkeypatch):
     other_T = train(tmp_path / "a", T=21)
     longer = train(tmp_path / "b", text="0100101\n")
+    trained = members[0].read_bytes()
     out, val = tmp_path / "out.pt", tmp_path / "b" / "train.txt"
     for words, told in (
         ((out, members[0], other_T), f"{other_T}: of another kind than {members[0]}"),
         ((out, members[0], longer), f"{longer}: of another kind than {members[0]}"),
         ((members[0], *members), "is a member itself"),
+        (members, f"{members[0]}: there already, and no ensemble"),  # OUT.pt was forgotten
         ((out, *members, "--weights-by", val), "strings of 7 bits, but the model's have 6"),
     ):
         monkeypatch.setattr(sys, "argv", ["ensemble", *map(str, words)])
         with pytest.raises(UserError, match=re.escape(told)):
             ensembles.main()
     assert not out.exists()
+    assert members[0].read_bytes() == trained
 
 
 def test_code_of_a_member_runs_only_if_trusted(members, tmp_path):
