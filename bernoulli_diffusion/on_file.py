@@ -69,8 +69,9 @@ def read_samples(
 
         samples, _ = plain.read(file, read, kind.SEPARATOR)
     if samples.length != length:
+        expected = kind.values_in_file(diffusion.process.state(), length)
         raise UserError(
-            f"{file}: {kind.SAMPLES} of {samples.length} {kind.UNITS}, but the model's have {length}"
+            f"{file}: {kind.SAMPLES} of {samples.length} {kind.UNITS}, but the model's have {expected}"
         )
     return samples
 

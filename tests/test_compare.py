@@ -169,6 +169,10 @@ def test_sort(run_dir, call, key, order):
         (["--sort", "bond"], "--sort bond: no such key; did you mean bound?"),
         (["--sort", "x"], "--sort x: no such key; known: bound, gap, "),
         (["/no/such/folder"], "/no/such/folder: no such folder"),
+        (
+            [__file__],
+            "test_compare.py: this is a file; expected a run folder or one of its results",
+        ),
         (["--html", "/no/folder/page.html"], "there is no folder /no/folder"),
         (["--diff", "a", "b"], "--diff A B goes alone"),
     ],

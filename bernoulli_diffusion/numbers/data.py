@@ -21,6 +21,7 @@ from ..system.errors import UserError, cannot_open, printable
 MAX_NUMBERS = 10_000  # in a line
 LINES_AT_A_TIME = 4096
 NUMBER = re.compile(rb"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+DIGITS_APART = re.compile(rb"[0-9],[0-9]"), re.compile(rb"[0-9][ \t]+[-+.0-9]")
 GZIP = b"\x1f\x8b"
 DEQUANTIZING = 1  # stream of random numbers
 LARGEST = 1e30  # of a number: its square must not overflow
@@ -147,6 +148,11 @@ def read_real_vectors(
     or without keep_aside.
     """
     lines = _lines(path, "one sample a line, numbers between spaces")
+    if all(way.search(lines[0]) for way in DIGITS_APART):
+        raise UserError(
+            f"{printable(path)}:1: both commas and spaces between digits; write decimal points, not"
+            " commas, and one or the other between numbers"
+        )
     blocks, length = [], None
     for first in range(0, len(lines), LINES_AT_A_TIME):
         block = lines[first : first + LINES_AT_A_TIME]

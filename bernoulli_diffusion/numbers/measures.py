@@ -29,6 +29,8 @@ class Measures:
     def __init__(
         self, train: RealVectors, val: RealVectors | None, config: Config, shown: RealVectors
     ):
+        is_blurred = bool(train.width)  # whole numbers do come again
+        copies = 0 if val is None or is_blurred else copies_among(val.values, train.values)
         train, val = represented(train), val and represented(val)
         self.train, self.length, self.has_val = train, train.length, val is not None
         self.data = train if val is None else val
@@ -38,7 +40,7 @@ class Measures:
         self._within = _mean_distance(self._compared, self._compared)
         samples = min(config.training.num_val_samples, MOST_COMPARED)
         floor, high = noise_floor(self._compared, samples, rng)
-        self.facts = {"energy_floor": floor, "energy_floor_high": high}
+        self.facts = {"energy_floor": floor, "energy_floor_high": high, "val_copies": copies}
         self.baselines = {"isotropic_train": isotropic_bits(train, train)}
         self.baselines["isotropic_val"] = isotropic_bits(train, val) if val else None
         self.baselines["gaussian_train"] = gaussian_bits(train, train)
@@ -87,6 +89,13 @@ class Measures:
         if aside := self.train.aside:
             text += f", {len(aside.columns):,} columns aside that never vary"
         return text
+
+
+def copies_among(rows: np.ndarray, others: np.ndarray) -> int:
+    """How many of rows (n, D) also stand among others (m, D), to the last digit."""
+    line = np.dtype((np.void, rows.itemsize * rows.shape[1]))
+    a, b = (np.ascontiguousarray(x).view(line)[:, 0] for x in (rows, others))
+    return int(np.isin(a, b).sum())
 
 
 def _mean_distance(x: torch.Tensor, y: torch.Tensor) -> float:

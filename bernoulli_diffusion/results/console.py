@@ -38,14 +38,19 @@ def data_warnings(trainer: Trainer) -> list[str]:
             f"{val_txt}: not there; the bound on unseen {trainer.kind.SAMPLES} is missing, and"
             " model_best.pt goes by the bound on train.txt"
         )
-    elif in_train := trainer.results.data.facts.get("val_lines_in_train"):
-        where, rest = f"{val_txt}: {in_train:,} of its", "train.txt"
-        if folder.is_split:
-            where, rest = f"{folder.path / 'train.txt'}: {in_train:,} of the held-out", "the rest"
-        notes.append(
-            f"{where} {len(folder.val):,} lines also stand in {rest};"
-            " generated copies of them count as train"
-        )
+        return notes
+    for fact, meaning in (
+        ("val_lines_in_train", "generated copies of them count as train"),
+        ("val_copies", "what is said of unseen samples is not to be relied on"),
+    ):
+        if in_train := trainer.results.data.facts.get(fact):
+            where, rest = f"{val_txt}: {in_train:,} of its", "train.txt"
+            if folder.is_split:
+                where, rest = (
+                    f"{folder.path / 'train.txt'}: {in_train:,} of the held-out",
+                    "the rest",
+                )
+            notes.append(f"{where} {len(folder.val):,} lines also stand in {rest}; {meaning}")
     return notes
 
 

@@ -63,6 +63,10 @@ SORT_KEYS = {
 
 def find_results(path: Path) -> list[Path]:
     """The results folders at or below path, oldest name first. Raises UserError if there are none."""
+    if path.is_file():
+        raise UserError(
+            f"{printable(path)}: this is a file; expected a run folder or one of its results folders"
+        )
     if not path.is_dir():
         raise UserError(f"{printable(path)}: no such folder")
     if _is_results(path):

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from processes import call, only_results_dir, without_pictures
+from processes import call, mistake, only_results_dir, without_pictures
 
 from bernoulli_diffusion import numbers
 from bernoulli_diffusion.config import Config
@@ -123,6 +123,9 @@ def test_from_a_file_to_samples_and_answers(tmp_path):
     samples = np.array([line.split() for line in drawn.stdout.splitlines()], float)
     assert (samples[:, ASIDE.columns] == ASIDE.values).all()
     assert len({*map(tuple, samples)}) == 5
+    (tmp_path / "short.txt").write_text("1\n2\n")
+    told = mistake("evaluate", run_dir, tmp_path / "short.txt")
+    assert "samples of 1 numbers, but the model's have 4" in told
     for way in (["--particles", 32], ["--replace", 2]):
         answered = call("generate.py", run_dir, 3, "--given", "? 0.5 ? ?", *way)
         answers = np.array([line.split() for line in answered.stdout.splitlines()], float)

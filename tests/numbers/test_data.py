@@ -49,6 +49,7 @@ MISTAKES = {
     "1 2\n\n3 4\n": "x.txt:2: an empty line among the samples; remove it",
     "1,2\n3,,4\n": "x.txt:2:2: expected a number, found nothing between two commas",
     "1,2\n3,4,\n": "x.txt:2: a comma at the end of the line; remove it",
+    "1,5 2,5\n3,5 4,5\n": "x.txt:1: both commas and spaces between digits",
     "x,y\n1,2\n": "x.txt:1:1: expected a number, found 'x'; if this line is a header, remove it",
     "1;2\n3;4\n": "x.txt:1:1: expected a number, found '1;2'; put spaces, tabs or commas between",
     "1e-300\n2e-300\n": "x.txt: column 1 hardly varies around 1.5e-300; multiply it by a large number",
@@ -162,6 +163,17 @@ def test_kernel_density_is_the_mean_of_its_kernels():
     density = (np.exp(-(z**2).sum(axis=2) / 2) / (2 * math.pi * width.prod())).mean(axis=1)
     assert bits == pytest.approx(-np.log2(density).mean(), abs=1e-3)
     assert 0.1 < bandwidth < 1
+
+
+def test_copies_of_train_in_val_are_counted_unless_numbers_are_whole():
+    config = parse_config("", "x")
+    values = np.random.default_rng(0).normal(size=(50, 2))
+    train = vectors(values)
+    val = vectors(np.concatenate([values[7:10], values[7:10, ::-1]]), like=train)
+    assert measures_file.Measures(train, val, config, val).facts["val_copies"] == 3
+    assert measures_file.Measures(train, None, config, train).facts["val_copies"] == 0
+    counts = RealVectors(np.round(values), width=1.0)
+    assert measures_file.Measures(counts, counts, config, counts).facts["val_copies"] == 0
 
 
 def test_energy_distance_is_at_its_floor_for_the_same_law_and_above_for_another():

@@ -74,6 +74,26 @@ def test_held_out_samples_in_a_file_of_another_name(tmp_path, name):
     assert note in data_warnings(Trainer(folder, torch.device("cpu"), quiet=True))
 
 
+@pytest.mark.parametrize(
+    ("config", "train", "val", "meaning"),
+    [
+        ("", "01\n10\n", "01\n11\n", "generated copies of them count as train"),
+        (
+            "model: {process: gaussian}",
+            "0.5\n0.7\n",
+            "0.7\n0.9\n",
+            "what is said of unseen samples is not to be relied on",
+        ),
+    ],
+)
+def test_lines_of_val_that_stand_in_train_are_told(tmp_path, config, train, val, meaning):
+    files = {"config__yaml": config, "train__txt": train, "val__txt": val}
+    folder = read_run_folder(make(tmp_path / "run", **files))
+    [note] = data_warnings(Trainer(folder, torch.device("cpu"), quiet=True))
+    expected = f"1 of its 2 lines also stand in train.txt; {meaning}"
+    assert note == f"{tmp_path / 'run' / 'val.txt'}: {expected}"
+
+
 def test_other_names_are_no_held_out_samples(tmp_path):
     names = "test__txt", "columns__yaml", "weight__txt", "evaluation__md", "train__valid__txt"
     files = {"train__txt": STRINGS} | dict.fromkeys(names, "")
