@@ -15,6 +15,7 @@ from .likelihood import bound_of_each, plan_bound
 from .sampling import sample
 from .system.errors import UserError
 from .tables import forms, frames, generating, planning, writing
+from .tables.description import known_type
 from .tables.encoding import Encoding
 from .tables.table import Strings, Table, numbered_names
 from .training import checkpoint as checkpoints
@@ -45,6 +46,7 @@ except ImportError:  # a few lines stand in for it
             return self
 
 
+TEXT = "a table with text goes into a pandas DataFrame"
 PRECISION = 0.01  # of a mean log-density: its standard error over the noise that is drawn
 
 
@@ -98,6 +100,8 @@ class BernoulliDiffusion(BaseEstimator):
         ValueError (UserError) for what is no table.
         """
         config = self._config()
+        if "weight" in (self.types or {}).values():
+            raise ValueError("types: weights of rows are given to fit, as sample_weight")
         self.encoding_ = None
         table = self._table_of(X)
         if len(table) < 2:
@@ -106,11 +110,16 @@ class BernoulliDiffusion(BaseEstimator):
         if isinstance(table, Strings):
             self.encoding_, bits = None, table.bits
         else:
-            wishes = {n: planning.Wish(type=t) for n, t in (self.types or {}).items()}
             with _as_value_error():
-                self.encoding_ = planning.plan(
-                    table, planning.as_counts(counts, len(table)), wishes
-                )
+                wishes = {
+                    name: planning.Wish(type=known_type(type_, f"types[{name!r}]"))
+                    for name, type_ in (self.types or {}).items()
+                }
+                train, every = planning.as_counts(counts, len(table)), table
+                if X_val is not None:  # levels and gaps come from all rows
+                    every = planning.joined([table, self._table_of(X_val, is_table=True)])
+                    train = np.append(train, np.zeros(len(every) - len(table)))
+                self.encoding_ = planning.plan(every, train, wishes)
                 bits = self.encoding_.encode(table)
         self.n_features_in_ = _width(X)
         if hasattr(X, "columns"):
@@ -207,8 +216,10 @@ class BernoulliDiffusion(BaseEstimator):
         if isinstance(drawn, np.ndarray):
             given = np.repeat(np.asarray(X), n, axis=0)
             return np.where(given != given, drawn, given)
-        given = X.loc[X.index.repeat(n), list(drawn)].reset_index(drop=True)
-        return drawn.where(given.isna(), given)
+        given = X.iloc[np.repeat(np.arange(len(X)), n)].reset_index(drop=True)
+        for name in drawn:  # what is left out of the model stays
+            given[name] = _filled(given[name], drawn[name]) if name in given else drawn[name]
+        return given
 
     # --- files
 
@@ -259,8 +270,8 @@ class BernoulliDiffusion(BaseEstimator):
 
     # --- X in and out
 
-    def _table_of(self, X, may_be_unknown: bool = False) -> Table | Strings:
-        """X as strings of bits, or as a table. Raises ValueError."""
+    def _table_of(self, X, may_be_unknown: bool = False, is_table: bool = False) -> Table | Strings:
+        """X as strings of bits, or as a table, as which it is known. Raises ValueError."""
         if hasattr(X, "iloc") and hasattr(X, "columns"):
             with _as_value_error():
                 return frames.read_frame(X, "X")
@@ -270,7 +281,10 @@ class BernoulliDiffusion(BaseEstimator):
             raise TypeError("sparse input is not supported; use X.toarray()")
         X = np.asarray(X)
         if X.dtype.kind == "O":
-            X = X.astype(float)
+            try:
+                X = X.astype(float)
+            except ValueError as error:
+                raise ValueError(f"{error}; {TEXT}") from None
         if X.ndim != 2:
             raise ValueError(
                 f"Expected 2D array, got {X.ndim}D array instead. Reshape your data: rows x columns"
@@ -283,8 +297,8 @@ class BernoulliDiffusion(BaseEstimator):
         if X.dtype.kind == "c":
             raise ValueError("Complex data not supported")
         if X.dtype.kind not in "biuf":
-            raise ValueError(f"expected numbers or bool, found an array of {X.dtype}")
-        as_bits = getattr(self, "encoding_", None) is None
+            raise ValueError(f"expected numbers or bool, found an array of {X.dtype}; {TEXT}")
+        as_bits = not is_table and getattr(self, "encoding_", None) is None
         known = X[X == X] if X.dtype.kind == "f" else X
         if as_bits and np.isin(known, [0, 1, -1] if may_be_unknown else [0, 1]).all():
             unknown = (X != X) | (X == -1)
@@ -308,6 +322,9 @@ class BernoulliDiffusion(BaseEstimator):
             if not isinstance(table, Strings):
                 raise ValueError("X holds other values than 0 and 1")
             return table.bits
+        for column in self.encoding_.coded:
+            if column.name not in table.columns:
+                raise ValueError(f"X has no column {column.name!r}")
         with _as_value_error():
             bits = self.encoding_.encode(table)
         if (bits < 0).any():
@@ -340,6 +357,15 @@ class _as_value_error:  # noqa: N801  a context manager
     def __exit__(self, kind, error, _traceback):
         if isinstance(error, UserError):
             raise ValueError(str(error)) from None
+
+
+def _filled(given, drawn):
+    """A Series with what was drawn in its gaps, of the type of what was drawn where it can be."""
+    filled = drawn.where(given.isna(), given)
+    if filled.dtype == drawn.dtype or filled.isna().any():
+        return filled
+    converted = filled.astype(drawn.dtype)
+    return converted if (converted == filled).all() else filled
 
 
 def _require_bits(config: Config, source: str) -> None:

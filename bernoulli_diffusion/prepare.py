@@ -118,7 +118,10 @@ def parse_types(texts: list[str]) -> dict[str, str]:
         name, equals, kind = part.rpartition("=")
         if not equals or not name:
             raise UserError(f"--as: expected NAME=TYPE, found {printable(part)!r}")
-        found[name.strip()] = known_type(kind, f"--as {printable(name.strip())}")
+        place = f"--as {printable(name.strip())}"
+        found[name.strip()] = known_type(kind, place)
+        if found[name.strip()] in ("constant", "row number", "determined"):
+            raise UserError(f"{place}: {kind.strip()} is found, not asked for; leave it out")
     return found
 
 

@@ -122,6 +122,41 @@ def test_an_array_of_numbers_is_a_table():
     assert all(set(samples[:, i]) <= set(numbers[:, i]) for i in range(2))
 
 
+def test_a_data_frame_of_which_some_is_held_out_and_some_left_out():
+    pandas = pytest.importorskip("pandas")
+    count = np.arange(60)
+    frame = pandas.DataFrame(
+        {"key": [f"k{i}" for i in count], "n": count % 3, "t": np.where(count % 3, "a", "b")}
+    )
+    rare = frame.iloc[:4].assign(n=7, t=["a", "c", None, "a"])  # values that train has not
+    model = BernoulliDiffusion(epochs=1, T=20).fit(frame.iloc[4:], X_val=rare)
+    assert np.isfinite(model.score_samples(rare)).all()
+    gaps = frame.iloc[:4].set_index(pandas.Index([5, 5, 6, 7]))
+    gaps.iloc[0, 1] = None
+    filled = model.conditional(gaps, n=2)
+    assert filled["key"].tolist() == ["k0", "k0", "k1", "k1", "k2", "k2", "k3", "k3"]
+    assert filled["n"].dtype == frame["n"].dtype
+    assert filled["n"].tolist()[2:] == [1, 1, 2, 2, 0, 0]
+    assert list(model.conditional(gaps.drop(columns="t")).columns) == ["key", "n", "t"]
+    with pytest.raises(ValueError, match="X has no column 'n'"):
+        model.score(frame.rename(columns={"n": "m"}))
+
+
+@pytest.mark.parametrize(
+    ("types", "words"),
+    [
+        ({"n": "nr"}, r"types\['n'\]: 'nr' is no type"),
+        ({"m": "number"}, "there is no column 'm'"),
+        ({"n": "weight"}, "sample_weight"),
+    ],
+)
+def test_wrong_types_of_columns(types, words):
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame({"n": [1, 2, 3], "t": ["a", "b", "a"]})
+    with pytest.raises(ValueError, match=words):
+        BernoulliDiffusion(types=types).fit(frame)
+
+
 def test_a_data_frame_comes_back_with_its_types():
     pandas = pytest.importorskip("pandas")
     frame = pandas.DataFrame(

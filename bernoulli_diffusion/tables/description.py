@@ -13,6 +13,7 @@ from .columns import GAPS, SYNONYMS, TYPES, Column
 from .encoding import Encoding
 
 WORDS = {"y", "n", "yes", "no", "on", "off", "true", "false", "null"}  # which YAML takes for others
+MOST_OF_A_KEY = 1000  # characters, beyond which YAML wants a mark before it
 KEYS = ("type", "levels", "bins", "missing", "from")
 HEAD = """\
 # {what}
@@ -42,7 +43,8 @@ def write(encoding: Encoding, what: str, size: str, command: str, levels: int) -
         HEAD.format(what=printable(what), size=size, command=printable(command), levels=levels)
     ]
     for column in encoding.columns:
-        lines.append(f"{_scalar(column.name)}:")
+        name = _scalar(column.name)
+        lines.append(f"{name}:" if len(name) < MOST_OF_A_KEY else f"? {name}\n:")
         comment = column.reason
         if column.numbers and column.has_bits and not column.bins:
             comment += f"; each is kept, {_bits(column)}"

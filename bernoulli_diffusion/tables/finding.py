@@ -17,6 +17,7 @@ BINS = 40  # of more
 CATEGORIES = 100  # levels of a category that are each kept; the rarest others share one code
 POOL = 500  # different numbers that a bin keeps, evenly spread
 NUMBERS = r"u?int|float|double|halffloat|decimal|timedelta|duration|period"  # types of pandas
+NO_DATE = re.compile(r"\s*0+[-/.]0+[-/.]0+\b")  # 0000-00-00
 FEW_ROWS = 30  # with fewer, that all values differ says nothing
 
 
@@ -158,18 +159,19 @@ def _guess(values: Values, numbers, is_whole: bool, dates, present: int, is_firs
 
 
 def _hint(texts: list[str]) -> str:
-    """What to do about the few texts that keep a column from being one of numbers."""
-    odd = [t for t in texts if not any(c.isdigit() for c in t)]
+    """What to do about the few texts that keep a column from being one of numbers or dates."""
+    odd = [t for t in texts if not any(c.isdigit() for c in t) or NO_DATE.match(t)]
     if not 0 < len(odd) <= 3 or len(texts) < 3 * len(odd):
         return ""
-    if as_numbers(Values([t for t in texts if t not in odd], np.zeros(0, np.int64))) is None:
-        return ""
+    others = Values([t for t in texts if t not in odd], np.zeros(0, np.int64))
+    what = "numbers" if as_numbers(others) else "dates" if _as_dates(others) else ""
     options = " ".join(f"--missing {shlex.quote(t.strip())}" for t in odd)
-    return f"; all others are numbers: if {' and '.join(map(repr, odd))} are gaps, add {options}"
+    words = " and ".join(map(repr, odd))
+    return f"; all others are {what}: if {words} stands for a gap, add {options}" if what else ""
 
 
 def _cure(what: str) -> str:
-    return f"{what}; it could tell who stands in the table"
+    return f"{what}; it could tell who stands in the table (--as NAME=TYPE keeps it)"
 
 
 def _sorted_levels(values: Values, numbers) -> list[str]:

@@ -98,12 +98,14 @@ def of_array_column(column: np.ndarray) -> Values:
     """Values of a NumPy array (N,) of bools, numbers or text. NaN is missing."""
     if column.dtype.kind == "S":
         column = np.char.decode(column, "utf-8", "replace")
-    different, codes = np.unique(column, return_inverse=True)
+    different, first, codes = np.unique(column, return_index=True, return_inverse=True)
+    order = np.argsort(first)  # of their first rows
+    different, codes = different[order], np.argsort(order)[codes.reshape(-1)]
     texts = [str(v) for v in different.tolist()]
     gaps = np.array([v != v or (isinstance(v, str) and v in MISSING) for v in different.tolist()])
     place = np.where(gaps, -1, (~gaps).cumsum() - 1)
     texts = [t for t, gap in zip(texts, gaps, strict=True) if not gap]
-    return Values(texts, place[codes.reshape(-1)].astype(np.int64), str(column.dtype), "nan")
+    return Values(texts, place[codes].astype(np.int64), str(column.dtype), "nan")
 
 
 def of_json(text: str, name: str) -> Table | Strings:

@@ -71,6 +71,8 @@ def joined(tables: list[Table]) -> Table:
     first = tables[0]
     for name in first.columns:
         if any(name not in table.columns for table in tables):
-            raise UserError(f"the column {printable(name)!r} is not in all of the files")
+            raise UserError(
+                f"the held-out rows have no column {printable(name)!r}, which the others have"
+            )
     columns = {n: joined_values([table.columns[n] for table in tables]) for n in first.columns}
     return replace(first, columns=columns)

@@ -94,6 +94,12 @@ def test_other_files_are_read_as_the_table_was(tmp_path):
     assert judging.read_records(encoding, tmp_path / "one.csv").bits()[0, -1] == 1
 
 
+def test_a_very_long_name(tmp_path):
+    (tmp_path / "t.csv").write_text("n" * 2000 + ",t\n" + "1,a\n2,b\n3,a\n")
+    for _ in range(2):
+        prepare(tmp_path / "t.csv", tmp_path / "run")
+
+
 def test_an_edited_columns_yaml_is_taken_up(people, tmp_path):
     call("prepare", people, tmp_path / "run")
     path = tmp_path / "run" / "columns.yaml"

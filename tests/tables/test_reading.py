@@ -118,6 +118,16 @@ def test_names_make_a_table(form, tmp_path):
     assert (np.array(found) == BITS).all()
 
 
+def test_values_of_an_array_stand_in_the_order_of_their_rows(tmp_path):
+    """By it a column that counts the rows is told from one that holds the same numbers."""
+    table = read(
+        as_file(tmp_path, saved(np.array([[3.0, 9], [1, 8], [np.nan, 7], [3, 9]])), "t.npy")
+    )
+    first, second = table.columns.values()
+    assert (first.texts, first.codes.tolist()) == (["3.0", "1.0"], [0, 1, -1, 0])
+    assert (second.texts, second.codes.tolist()) == (["9.0", "8.0", "7.0"], [0, 1, 2, 0])
+
+
 def test_unknown_bits(tmp_path):
     found = read(as_file(tmp_path, lines("").replace("0", "?", 3)))
     assert (found.bits == -1).sum() == 3

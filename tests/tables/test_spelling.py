@@ -126,3 +126,7 @@ def test_the_word_that_keeps_a_column_from_being_one_of_numbers_is_told():
     [column, _] = plan(table_of(texts), np.ones(300, bool)).columns
     assert column.type == "category"
     assert "--missing n/a" in column.reason
+    texts = [f"2024-01-{i % 28 + 1:02}" for i in range(299)] + ["0000-00-00"]
+    [column, _] = plan(table_of(texts), np.ones(300, bool)).columns
+    assert "all others are dates" in column.reason
+    assert "--missing 0000-00-00" in column.reason
