@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import math
+import shlex
 from pathlib import Path
 
 import torch
@@ -238,9 +239,15 @@ def _are_examples(strings, trainer: Trainer) -> bool:
 def _last_checkpoint(results_dir: Path) -> tuple[Path, dict]:
     paths = checkpoint.by_age(results_dir / "checkpoints")
     if not paths:
-        raise UserError(
-            f"{results_dir}: no checkpoint to resume from (checkpoints/model_epoch_*.pt)"
-        )
+        problem = "no checkpoint to resume from (checkpoints/model_epoch_*.pt)"
+        if results_dir.is_file():
+            quoted = shlex.quote(str(results_dir))
+            problem = (
+                f"expected a results folder; to begin with a checkpoint's weights: --from {quoted}"
+            )
+        elif (results_dir / "results").is_dir():
+            problem = "a run folder; --resume alone goes on with its newest run"
+        raise UserError(f"{results_dir}: {problem}")
     try:
         return paths[-1], checkpoint.load(paths[-1])
     except UserError as error:

@@ -226,7 +226,8 @@ def _train_file(path: Path, needed: str) -> Path:
     if command := GENERATED.get(path.resolve().name):
         cure = f"make it with: {command} {shlex.quote(str(path))}"
     elif (path / "results.json").is_file():
-        run_dir = shlex.quote(str(path.resolve().parents[1]))
+        above = path.resolve().parent
+        run_dir = shlex.quote(str(above.parent)) if above.name == "results" else "RUN_DIR"
         cure = f"this is a results folder; to go on with it: {run_dir} --resume {shlex.quote(str(path))}"
     elif found := _names(path, TRAIN_LIKE) or _names(path, re.compile("^(?!val)")):
         there = ", ".join(found[:3])

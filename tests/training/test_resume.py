@@ -356,6 +356,12 @@ def test_nothing_to_resume(run_dir):
         go_on(run_dir, results_dir=run_dir / "results" / "x")
     with pytest.raises(UserError, match="no such folder"):
         go_on(run_dir / "x")
+    (run_dir / "my best.pt").touch()
+    with pytest.raises(UserError, match=r"with a checkpoint's weights: --from '.*/my best\.pt'$"):
+        go_on(run_dir, results_dir=run_dir / "my best.pt")
+    (run_dir / "results").mkdir()
+    with pytest.raises(UserError, match="a run folder; --resume alone goes on with"):
+        go_on(run_dir, results_dir=run_dir)
 
 
 def test_conflicting_options(run_dir, monkeypatch):

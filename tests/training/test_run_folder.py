@@ -129,6 +129,8 @@ def test_a_results_folder(tmp_path):
     assert told.endswith(
         f"this is a results folder; to go on with it: {tmp_path / 'run'} --resume {results_dir}"
     )
+    moved = results_dir.rename(tmp_path / "moved")
+    assert refusal(moved).endswith(f"to go on with it: RUN_DIR --resume {moved}")
 
 
 # ------------------------------------------------------------------------- who is to blame
