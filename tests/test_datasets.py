@@ -418,6 +418,27 @@ def test_a_disk_that_fails_leaves_no_half_file(tmp_path, capsys, monkeypatch):
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.parametrize("k", [1, 2, 3])
+def test_a_disk_that_is_full_in_the_middle_changes_nothing(tmp_path, capsys, monkeypatch, k):
+    """Neither a new val.txt beside an old train.txt, nor one that stands in the next attempt's way."""
+    written = iter(range(1, 10))
+
+    def full_disk(_):
+        if next(written) == k:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full_disk)
+    run_dir = tmp_path / "run"
+    assert command(["bars_and_stripes", str(run_dir)]) == 1
+    assert "No space left on device" in capsys.readouterr().err
+    assert os.listdir(run_dir) == []
+    for name in ("train.txt", "val.txt", "config.yaml"):
+        (run_dir / name).write_text("old")
+    written = iter(range(1, 10))
+    assert command(["bars_and_stripes", str(run_dir), "--force"]) == 1
+    assert [path.read_text() for path in run_dir.iterdir()] == ["old"] * 3
+
+
 def test_a_new_data_set_is_a_new_function(tmp_path, monkeypatch):
     def constant(
         length: Annotated[int, "100% help"] = 3,

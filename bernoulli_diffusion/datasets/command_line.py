@@ -1,6 +1,7 @@
 """The command: a subcommand for each data set, with the function's arguments as options; its files."""
 
 import argparse
+import contextlib
 import inspect
 import math
 import os
@@ -15,7 +16,7 @@ import yaml
 
 from ..system.command_line import ArgumentParser, run, tell
 from ..system.errors import RunError, UserError, cannot_open, printable
-from ..system.files import write_atomically
+from ..system.files import open_atomically
 from . import forms, pictures, points, strings
 from .forms import GreyImages, Images, Numbers, Pictures, Split
 
@@ -162,25 +163,27 @@ def write_split(
 ) -> None:
     """Write folder/train.txt and folder/val.txt; with no val there will be no val.txt.
 
-    test: also write test.txt; config: and config.yaml, if there is none. Each file appears complete or
-    not at all. UserError if train.txt or val.txt is there already, unless force.
+    test: also write test.txt; config: and config.yaml, if there is none. All appear complete, train.txt
+    last, or none does. UserError if train.txt or val.txt is there already, unless force.
     """
     refuse_to_overwrite(folder, force)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if not val:  # one that is there belongs to other training data
-            (folder / "val.txt").unlink(missing_ok=True)
     except OSError as error:
         raise cannot_open(folder, error, "RUN_DIR is a folder to write to") from error
-    # train.txt last: a folder in which only half of this was done has no train.txt to train on.
+    files = {"train.txt": train, "val.txt": val, "test.txt": test, "config.yaml": config.encode()}
+    if (folder / "config.yaml").exists():
+        del files["config.yaml"]
     try:
-        if test:
-            write_atomically(folder / "test.txt", test)
-        if val:
-            write_atomically(folder / "val.txt", val)
-        if config and not (folder / "config.yaml").exists():
-            write_atomically(folder / "config.yaml", config.encode())
-        write_atomically(folder / "train.txt", train)
+        with contextlib.ExitStack() as stack:
+            for name, data in files.items():
+                if data:
+                    stream = stack.enter_context(open_atomically(folder / name))
+                    stream.write(data)
+                    stream.flush()
+                    os.fsync(stream.fileno())  # a full disk shows before the first takes its name
+            if not val:  # one that is there belongs to other training data
+                (folder / "val.txt").unlink(missing_ok=True)
     except OSError as error:
         raise RunError(f"{folder}: cannot write: {error.strerror or error}") from error
 
