@@ -4,6 +4,7 @@ from .system import requirements  # noqa: F401  says in one line what is missing
 
 # isort: split
 import argparse
+import re
 import sys
 from functools import partial
 from pathlib import Path
@@ -110,12 +111,13 @@ def main() -> None:
 
 
 def parse_types(texts: list[str]) -> dict[str, str]:
-    """{name: type} from NAME=TYPE,NAME=TYPE."""
+    """{name: type} from NAME=TYPE,NAME=TYPE; a name with a comma stands in double quotes."""
     from .tables.description import known_type
 
     found = {}
-    for part in (p for text in texts for p in text.split(",")):
+    for part in (p for text in texts for p in re.findall(r'(?:"[^"]*"|[^,])+', text)):
         name, equals, kind = part.rpartition("=")
+        name = re.sub(r'^\s*"(.*)"\s*$', r"\1", name)
         if not equals or not name:
             raise UserError(f"--as: expected NAME=TYPE, found {printable(part)!r}")
         place = f"--as {printable(name.strip())}"

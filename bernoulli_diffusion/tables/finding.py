@@ -21,13 +21,16 @@ NO_DATE = re.compile(r"\s*0+[-/.]0+[-/.]0+\b")  # 0000-00-00
 FEW_ROWS = 30  # with fewer, that all values differ says nothing
 
 
-def as_numbers(values: Values) -> tuple[list[float], str] | None:
+def as_numbers(values: Values, is_asked: bool = False) -> tuple[list[float], str] | None:
     """The texts as numbers, and how they are spelled; None if they are none.
 
-    Text that begins with zeros, such as 01234, names something (a postal code).
+    Text that begins with zeros, such as 01234, names something (a postal code), and text in a column of
+    pandas' text is text, unless numbers are asked for.
     """
     texts, dtype = values.texts, values.dtype.lower()
-    if not dtype and any(re.match(r"\s*[+-]?0\d", t) and ":" not in t for t in texts):
+    if is_asked:
+        dtype = ""
+    elif not dtype and any(re.match(r"\s*[+-]?0\d", t) and ":" not in t for t in texts):
         return None
     spelling = spelling_of_numbers(texts)
     is_text = re.match(r"str|object|large_string", dtype)  # in which 5 is a text, and $5 a number
@@ -79,7 +82,7 @@ def find(
         column.texts, column.counts = [values.texts[:1]] if k else [], [[N]] if k else []
         column.reason = f"always {values.texts[0]!r}" if k else "always missing"
         return column
-    numbers = as_numbers(values)
+    numbers = as_numbers(values, is_asked=wanted in ("whole number", "number"))
     is_whole = numbers is not None and all(math.isfinite(x) and x == int(x) for x in numbers[0])
     dates = _as_dates(values) if numbers is None else None
     present = N - num_gaps
@@ -88,7 +91,7 @@ def find(
     if wanted != guessed:
         why = f"{plural(k, 'different value')}; asked for"
     if wanted == "left out" != guessed:
-        why = "left out because it was asked for"
+        why = "as asked for"
     column.reason = why
     if wanted in ("whole number", "number") and numbers is None:
         odd = next(t for t in values.texts if number_of(t, ".") is None)

@@ -144,7 +144,7 @@ def _write(run_dir: Path, written: dict[str, bytes]) -> None:
                 (run_dir / name).unlink(missing_ok=True)
         for name, data in written.items():
             write_atomically(run_dir / name, data)
-    except FileExistsError:
+    except (FileExistsError, NotADirectoryError):
         raise UserError(f"{printable(run_dir)}: this is a file, expected a folder") from None
     except OSError as error:
         raise RunError(f"{printable(run_dir)}: {error.strerror or error}") from None

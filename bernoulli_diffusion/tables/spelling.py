@@ -21,6 +21,7 @@ SPELLED = re.compile(
     r"(?P<body>[\d.,]*\d(?:[.,'’ \xa0\u202f]?\d)*[.,]?(?:[eE][+-]?\d+)?)"
     r"(?P<suffix>\D{0,15}?)(?P<end>\)?)"
 )
+EXAMPLE = re.compile(r"(.*?)1(.?)000(.)5(.*)", re.DOTALL)  # prefix, thousands, decimals, suffix
 # days, sign, hours, minutes, seconds
 CLOCK = re.compile(r"(?:(-?\d+) days?,? *)?\+?(-?)(\d+):(\d\d)(?::(\d\d(?:\.\d+)?))?")
 UNITS = re.compile(
@@ -147,7 +148,7 @@ def _plain_minus(text: str) -> str:
 
 
 def _spelled_number(text: str, spelling: str) -> float | None:
-    prefix, thousands, decimal, suffix = re.fullmatch(r"(.*?)1(.?)000(.)5(.*)", spelling).groups()
+    prefix, thousands, decimal, suffix = EXAMPLE.fullmatch(spelling).groups()
     if is_number(text) and thousands != ".":  # as in a question: price>=1000
         return float(text)
     match = SPELLED.fullmatch(text)

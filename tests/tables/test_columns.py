@@ -78,6 +78,13 @@ def test_ids_and_free_text_are_left_out_and_nothing_of_them_is_kept(column):
     assert list(round_trip(table, encoding)) == ["other"]
 
 
+def test_numbers_with_zeros_before_them_are_names_unless_asked_for():
+    table = table_of(zip=[f"{i % 40:05}" for i in range(N)], other=FOUND["yes/no"])
+    assert encoding_of(table).columns[0].type == "category"
+    column = encoding_of(table, zip=Wish(type="number")).columns[0]
+    assert (column.type, column.number("00012")) == ("number", 12)
+
+
 def test_measured_numbers_that_all_differ_are_no_ids():
     incomes = RANDOM.choice(np.arange(800, 120_000), N, replace=False)
     assert encoding_of(table_of(income=incomes)).columns[0].type == "whole number"

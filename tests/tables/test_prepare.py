@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from processes import call
 
+from bernoulli_diffusion.prepare import parse_types
+from bernoulli_diffusion.system.errors import UserError
 from bernoulli_diffusion.tables import judging
 from bernoulli_diffusion.tables.encoding import Encoding
 from bernoulli_diffusion.tables.preparing import prepare, to_lines
@@ -92,6 +94,16 @@ def test_other_files_are_read_as_the_table_was(tmp_path):
     assert to_lines(strings.bits()) == (tmp_path / "run" / "train.txt").read_bytes()
     (tmp_path / "one.csv").write_text("3,-99\n")  # alone it could be anything
     assert judging.read_records(encoding, tmp_path / "one.csv").bits()[0, -1] == 1
+
+
+def test_types_that_are_asked_for():
+    assert parse_types(['zip=number, "a,b"=category', "c=d=text"]) == {
+        "zip": "number",
+        "a,b": "category",
+        "c=d": "left out",
+    }
+    with pytest.raises(UserError, match="--as n: constant is found, not asked for"):
+        parse_types(["n=constant"])
 
 
 def test_a_very_long_name(tmp_path):
