@@ -45,9 +45,9 @@ class ModelConfig:
     )
     network: str | None = setting(
         None,
-        "hidden_tree, mixture or tree_and_mlp: a network installed with the package, for bits; a"
+        "forest, hidden_tree, mixture or tree_and_mlp: a network installed with the package, for bits; a"
         " reverse_model.py in RUN_DIR goes before it",
-        choices=("hidden_tree", "mixture", "tree_and_mlp"),
+        choices=("forest", "hidden_tree", "mixture", "tree_and_mlp"),
     )
     reverse_model: dict = setting(  # noqa: RUF009
         {}, "options handed to ReverseModel.__init__, by name"

@@ -192,13 +192,22 @@ def portfolio(suited: Collection[str], has_own: bool, networks: list[Path]) -> l
     """
     found = [Candidate("own")] if has_own else []
     found += [Candidate("default", "default", {}) if has_own else Candidate("default")]
-    known = {"own", "default", "hidden_tree", "tree_and_mlp", "mixture", "mixture_and_mlp"}
+    known = {
+        "own",
+        "default",
+        "forest",
+        "hidden_tree",
+        "tree_and_mlp",
+        "mixture",
+        "mixture_and_mlp",
+    }
     for path in networks:
         taken = known | {candidate.name for candidate in found}
         found.append(
             Candidate(path.stem if path.stem not in taken else str(path), str(path.resolve()), {})
         )
     packaged = [
+        Candidate("forest", "forest", {}),
         Candidate("hidden_tree", "hidden_tree", {}),
         Candidate("tree_and_mlp", "tree_and_mlp", {}),
         Candidate("mixture", "mixture", {}),

@@ -75,7 +75,7 @@ def parse_arguments():
         "--network",
         metavar="FILE",
         help="train this file's ReverseModel instead of RUN_DIR's; or one of the package's by its name:"
-        " default, hidden_tree, mixture, tree_and_mlp",
+        " default, forest, hidden_tree, mixture, tree_and_mlp",
     )
     parser.add_argument(
         "--resume",

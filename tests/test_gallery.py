@@ -32,7 +32,7 @@ PACKAGED = ROOT / "bernoulli_diffusion" / "networks"
 IN_GALLERY = sorted(p.stem for p in GALLERY.glob("*.py") if p.stem != "table")
 IN_PACKAGE = sorted(p.stem for p in PACKAGED.glob("*.py") if p.stem != "__init__")
 NAMES = IN_GALLERY + IN_PACKAGE
-HOLLOW = ("automaton", "hidden_tree", "hollow", "mixture")
+HOLLOW = ("automaton", "forest", "hidden_tree", "hollow", "mixture")
 Z_LIMIT = 4.5  # as in test_likelihood.py
 
 
@@ -55,6 +55,8 @@ def loud(model: torch.nn.Module) -> torch.nn.Module:
     with torch.no_grad():
         for p in model.parameters():
             p += 0.3 * torch.randn_like(p)
+        if hasattr(model, "leaf"):  # the probabilities of a forest, which prepare() alone sets
+            model.one.uniform_(0.1, 0.9)
     return model.eval()
 
 
@@ -71,7 +73,7 @@ def test_the_gallery_is_complete():
     assert IN_GALLERY == [
         "attention", "automaton", "convolution", "hollow", "mirrored_mlp", "mlp_2015", "unet",
     ]  # fmt: skip
-    assert IN_PACKAGE == ["columns", "hidden_tree", "mixture", "tree_and_mlp"]
+    assert IN_PACKAGE == ["columns", "forest", "hidden_tree", "mixture", "tree_and_mlp"]
     page = (GALLERY / "README.md").read_text(encoding="utf-8")
     for name in NAMES:
         assert f"{name}.py)" in page
@@ -127,7 +129,8 @@ def test_gradients_reach_all_parameters(name):
 def test_the_same_seed_makes_the_same_network(name):
     one, again, other = (network(name, 8, 5, seed).state_dict() for seed in (4, 4, 5))
     assert all(one[key].equal(again[key]) for key in one)
-    assert any(not one[key].equal(other[key]) for key in one)
+    if name != "forest":  # which begins without trees, and so without chance
+        assert any(not one[key].equal(other[key]) for key in one)
 
 
 def run_folder(path: Path, name: str) -> Path:
@@ -413,8 +416,35 @@ def log_law_of_mixture(model: torch.nn.Module) -> torch.Tensor:
     return ((scale * model.share.double()).softmax(0) @ each).log()
 
 
-LAWS = {"hidden_tree": log_law_of_tree, "mixture": log_law_of_mixture}
-SMALL = {"hidden_tree": {"num_states": 2}, "mixture": {"num_components": 3}}
+def log_law_of_forest(model: torch.nn.Module) -> torch.Tensor:
+    """(2^L,) log P(x) of a forest, tree after tree and node after node."""
+    scale = sys.modules[type(model).__module__].STEP
+    (M, _), x = model.leaf.shape, exact.states(len(model.bits)).long()
+    *shares, rest = (scale * model.share.double()).softmax(0)
+    p = torch.stack(shares)[:, None, None] * model.leaf.double().exp()[:, None]
+    p = p.repeat(1, len(x), 1)  # (M, 2^L, K)
+    tree = list(range(M))
+    for node, (bit, up) in enumerate(zip(model.bit.tolist(), model.parent.tolist(), strict=True)):
+        if node >= M:
+            tree.append(tree[up])
+        value = x[:, model.bit[up]] if node >= M else torch.zeros(len(x), dtype=torch.long)
+        one = model.one.double()[value, node]  # (2^L, K)
+        p[tree[node]] *= torch.where(x[:, bit, None] == 1, one, 1 - one)
+    one = torch.sigmoid(scale * model.bits.double())
+    independent = torch.where(x == 1, one, 1 - one).prod(dim=1)
+    return (p.sum(dim=(0, 2)) + rest * independent).log()
+
+
+LAWS = {
+    "forest": log_law_of_forest,
+    "hidden_tree": log_law_of_tree,
+    "mixture": log_law_of_mixture,
+}
+SMALL = {
+    "forest": {"num_trees": 2, "num_leaves": 4},
+    "hidden_tree": {"num_states": 2},
+    "mixture": {"num_components": 3},
+}
 
 
 def chain_strings(n: int, L: int) -> torch.Tensor:

@@ -13,7 +13,7 @@ from ..weights import InProportion
 from .optimizer import AdamW
 
 ELEMENTS = 1 << 21  # bits in the draws on which models are compared, at most
-MOST_DRAWS = 1 << 15
+MOST_DRAWS = 1 << 14
 LEAST_SHARE = 0.02  # a member with less is left out: it would cost more than it gives
 FIT_STEPS, FIT_RATE = 80, 0.15
 FIT, CHECK, BLUR = range(3)  # streams of random numbers derived from one seed

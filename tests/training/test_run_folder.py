@@ -202,7 +202,7 @@ def test_config_yaml_names_a_network_of_the_package(tmp_path):
 def test_a_network_that_config_yaml_cannot_name(tmp_path):
     settings = "model: {network: tree}\n"
     path = make(tmp_path / "run", train__txt="0011\n0101\n", config__yaml=settings)
-    known = "expected hidden_tree or mixture or tree_and_mlp, found 'tree'"
+    known = "expected forest or hidden_tree or mixture or tree_and_mlp, found 'tree'"
     assert f"config.yaml:1: model.network: {known}" in refusal(path)
     (path / "config.yaml").write_text("model: {process: gaussian, network: mixture}\n")
     assert "model.network: mixture is for bits" in refusal(path)
