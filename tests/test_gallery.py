@@ -526,6 +526,41 @@ def test_prepare_finds_the_kinds_of_a_mixture(unknown):
     assert bound.bits == pytest.approx(entropy, abs=0.06 + Z_LIMIT * bound.standard_error)
 
 
+def test_a_forest_asks_for_what_decides():
+    """Bit 0 decides whether pairs of bits are equal or opposite: no two bits tell of each other."""
+    L, T, n = 9, 500, 4000
+    generator = torch.Generator().manual_seed(15)
+    switch, first = (torch.randint(2, (2 * n, k), generator=generator) for k in (1, 4))
+    second = first ^ switch ^ (torch.rand(2 * n, 4, generator=generator) < 0.05).long()
+    x_0 = torch.cat([switch, first, second], dim=1).float()
+    model = network("forest", L, T, num_trees=4, num_leaves=16)
+    model.prepare(x_0[:n])
+    entropy = 5 - 4 * (0.05 * math.log2(0.05) + 0.95 * math.log2(0.95))  # 6.1 bits
+    diffusion = HollowDiffusion(BernoulliDiffusionProcess(T), model.eval())
+    bound = estimate_bound(
+        diffusion, BitStrings.from_bits(x_0[n:].byte().numpy()), 12_000, seed=16
+    )
+    error = Z_LIMIT * bound.standard_error
+    assert entropy - error < bound.bits < entropy + 0.5 + error  # without questions 9
+
+
+def test_the_forests_questions_leave_enough_strings_in_each_leaf():
+    x_0 = chain_strings(600, 10)
+    torch.manual_seed(17)
+    module = sys.modules[type(network("forest", 10, 50)).__module__]
+    leaves = module.grow(x_0, 256)
+    assert 8 < len(leaves) < 600 // module.LEAST_LEAF
+    rows = torch.cat([rows for rows, _, _ in leaves])
+    assert rows.sort().values.equal(torch.arange(600))  # each string is in one leaf
+    for rows, asked, _ in leaves:
+        assert len(rows) >= module.LEAST_LEAF
+        for bit, value in asked.items():
+            assert (x_0[rows, bit] == value).all()
+    total = torch.stack([log_share for _, _, log_share in leaves]).exp().sum()
+    assert total == pytest.approx(1, abs=1e-5)
+    assert len(module.grow(x_0, 5)) == 5
+
+
 def test_kinds_of_a_mixture_do_not_differ_by_chance():
     """Independent bits have one kind only: 64 kinds of five strings each must not find more."""
     L, n = 60, 300
@@ -575,6 +610,26 @@ def test_tree_and_mlp_starts_where_its_base_ends(base):
 def test_weights_that_hold_no_tree_are_refused(parents):
     model = network("hidden_tree", 4, 10)
     weights = model.state_dict() | {"parent": torch.tensor(parents)}
+    with pytest.raises(UserError, match=r"x\.pt: the weights do not fit the network: .*tree"):
+        checkpoint.load_weights(model, weights, Path("x.pt"))
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("parent", [0, 1, 0, 5, 1, 1]),
+        ("parent", [0, 0, 0, 1, 1, 1]),
+        ("parent", [0, 1, 2, 0, 1, 3]),
+        ("parent", [0, 1, 0, -1, 0, 1]),
+        ("bit", [0, 0, 1, 1, 1, 2]),
+        ("bit", [0, 0, 1, 1, 2, 9]),
+    ],
+)
+def test_weights_that_hold_no_forest_are_refused(name, values):
+    """Two trees of three bits, of which the untouched weights are [0, 1, 0, 1, 0, 1], [0, 0, 1, 1, 2, 2]."""
+    model = network("forest", 3, 10, num_trees=2, num_leaves=2)
+    checkpoint.load_weights(model, model.state_dict(), Path("x.pt"))
+    weights = model.state_dict() | {name: torch.tensor(values)}
     with pytest.raises(UserError, match=r"x\.pt: the weights do not fit the network: .*tree"):
         checkpoint.load_weights(model, weights, Path("x.pt"))
 
