@@ -626,7 +626,7 @@ def test_weights_that_hold_no_tree_are_refused(parents):
     ],
 )
 def test_weights_that_hold_no_forest_are_refused(name, values):
-    """Two trees of three bits, of which the untouched weights are [0, 1, 0, 1, 0, 1], [0, 0, 1, 1, 2, 2]."""
+    """Two trees of three bits; untouched they are [0, 1, 0, 1, 0, 1] and [0, 0, 1, 1, 2, 2]."""
     model = network("forest", 3, 10, num_trees=2, num_leaves=2)
     checkpoint.load_weights(model, model.state_dict(), Path("x.pt"))
     weights = model.state_dict() | {name: torch.tensor(values)}

@@ -66,7 +66,7 @@ class ReverseModel(nn.Module):
         own = (alpha.log1p() - (-alpha).log1p())[:, None] * (
             2 * x_t - 1
         )  # (B, L) log-odds by x_t,i
-        rows = max(1, AT_A_TIME // self.one[0].numel())
+        rows = max(1, AT_A_TIME // (len(self.bit) * self.grown))
         with torch.no_grad():
             parts = [self.told(part) for part in own.split(rows)]
         log_p, p = (torch.cat(each, dim=1) for each in zip(*parts, strict=True))
@@ -84,7 +84,8 @@ class ReverseModel(nn.Module):
         Returns log P(x_t | tree), but for what is the same for all trees, (M, b), and P(x_0,i = 1) and
         P(x_0,i = 0) given all of x_t and the tree, (M, b, 2, L).
         """
-        (M, K), (b, L) = self.leaf.shape, own.shape
+        leaf, table = self.leaf[:, : self.grown], self.one[:, :, : self.grown]
+        (M, K), (b, L) = leaf.shape, own.shape
         own = own.T[self.bit][:, :, None]  # (N, b, 1)
         # From the far ends to the roots: what lies below a node says of it, (n, b, K) log-odds, and
         # how probable that is by the value of its parent, seen: (2, n, b, K).
@@ -94,20 +95,20 @@ class ReverseModel(nn.Module):
         chance = own.new_zeros(M, b, K)  # log P(x_t | leaf)
         odds, seen = [None] * len(self.groups), [None] * len(self.groups)
         for g, group in reversed(list(enumerate(self.groups))):
-            given = self.one[:, group.nodes, None]  # (2, n, 1, K)
+            given = table[:, group.nodes, None]  # (2, n, 1, K)
             odds[g] = (own[group.nodes] + below[g]).clamp_(-60, 60).exp_()
             seen[g] = torch.addcmul(1 - given, given, odds[g])
             log_zero, log_one = seen[g].log()
             chance.index_add_(0, group.tree, log_zero)
             if g:
                 below[group.above].index_add_(0, group.place, log_one.sub_(log_zero))
-        log_p = (self.leaf[:, None] + chance).logsumexp(dim=2)  # (M, b)
+        log_p = (leaf[:, None] + chance).logsumexp(dim=2)  # (M, b)
         # Back again: P(leaf, x_0 of a node | x_t). A root is asked as if its parent were 0.
         p = own.new_empty(M, L, b, 2)
-        leaf = (self.leaf[:, None] + chance - log_p[:, :, None]).exp_()  # (M, b, K)
+        leaf = (leaf[:, None] + chance - log_p[:, :, None]).exp_()  # (M, b, K)
         values = [None] * len(self.groups)  # (2, n, b, K), of being 0 and 1
         for g, group in enumerate(self.groups):
-            given = self.one[:, group.nodes, None]
+            given = table[:, group.nodes, None]
             if g:
                 above = values[group.above][:, group.place].div_(seen[g])
             else:
@@ -137,7 +138,7 @@ class ReverseModel(nn.Module):
         x = torch.where(known, x_0, (torch.rand_like(x_0) < self.frequency).float())
         bits, parents, ones = [], [], []
         for tree, leaf in enumerate(self.leaf):
-            leaf.fill_(-1e30)  # of leaves that are not there
+            leaf.fill_(ABSENT)
             grown = grow(x, len(leaf))
             leaf[: len(grown)] = torch.stack([log_share for _, _, log_share in grown])
             weight = sum(len(rows) * mutual_information(x[rows]) for rows, _, _ in grown)
@@ -175,6 +176,7 @@ class ReverseModel(nn.Module):
         key = keys(parent)
         values, counts = key.unique_consecutive(return_counts=True)
         ends = [0, *counts.cumsum(0).tolist()]
+        self.grown = int((self.leaf > ABSENT / 2).sum(dim=1).max())  # leaves, in the largest tree
         tree, number = torch.tensor(tree, device=device), values.tolist()
         self.groups = []
         for k, start, end in zip(number, ends, ends[1:], strict=False):
