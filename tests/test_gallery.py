@@ -537,9 +537,7 @@ def test_a_forest_asks_for_what_decides():
     model.prepare(x_0[:n])
     entropy = 5 - 4 * (0.05 * math.log2(0.05) + 0.95 * math.log2(0.95))  # 6.1 bits
     diffusion = HollowDiffusion(BernoulliDiffusionProcess(T), model.eval())
-    bound = estimate_bound(
-        diffusion, BitStrings.from_bits(x_0[n:].byte().numpy()), 12_000, seed=16
-    )
+    bound = estimate_bound(diffusion, BitStrings.from_bits(x_0[n:].byte().numpy()), 12_000, seed=16)
     error = Z_LIMIT * bound.standard_error
     assert entropy - error < bound.bits < entropy + 0.5 + error  # without questions 9
 

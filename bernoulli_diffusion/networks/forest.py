@@ -33,9 +33,8 @@ LEAST_LEAF = 5  # strings in each part
 QUESTIONS = 2  # bits drawn at random for each question, of which the best is asked for
 STRINGS = 1.0  # that what is known from elsewhere counts for, beside a leaf's own
 SURE = 1e-5  # a probability is never closer to 0 or 1, but for bits that were asked for
-AT_A_TIME = (
-    1 << 22
-)  # values of (nodes, strings, leaves): enough for each operation, not for the memory
+ABSENT = -1e30  # the log of the probability of a leaf that is not there
+AT_A_TIME = 1 << 22  # values of (nodes, strings, leaves): few enough for the memory
 
 
 class ReverseModel(nn.Module):
@@ -63,9 +62,9 @@ class ReverseModel(nn.Module):
     def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
         """x_t: (B, L) float 0/1; t: (B,) int in 1..T. Returns (B, L) log-odds that x_0 is 1."""
         alpha = 1 - t / self.T
-        own = (alpha.log1p() - (-alpha).log1p())[:, None] * (
-            2 * x_t - 1
-        )  # (B, L) log-odds by x_t,i
+        own = (2 * x_t - 1) * (alpha.log1p() - (-alpha).log1p())[
+            :, None
+        ]  # (B, L) log-odds by x_t,i
         rows = max(1, AT_A_TIME // (len(self.bit) * self.grown))
         with torch.no_grad():
             parts = [self.told(part) for part in own.split(rows)]
