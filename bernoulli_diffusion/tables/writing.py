@@ -41,7 +41,12 @@ def to_text(columns: dict[str, Values], form: dict, with_names: bool, separator:
     separator = separator or form.get("separator", ",")
     writer = csv.writer(stream, delimiter=separator, lineterminator="\n")
     if with_names and form.get("header", True):
-        writer.writerow(columns)
+        # a line that begins so is no comment, and its mark no byte-order mark
+        is_odd = next(iter(columns), "").startswith(("#", "\ufeff"))
+        style = csv.QUOTE_ALL if is_odd else csv.QUOTE_MINIMAL
+        csv.writer(stream, delimiter=separator, lineterminator="\n", quoting=style).writerow(
+            columns
+        )
     cells = [
         np.array([*values.texts, values.missing_text], object)[values.codes]
         for values in columns.values()
@@ -62,10 +67,7 @@ def to_frame(columns: dict[str, Values], encoding: Encoding):
 def to_parquet(columns: dict[str, Values], encoding: Encoding, stream) -> None:
     """Needs pandas with pyarrow."""
     category = {c.name for c in encoding.columns if c.type in ("category", "ordered")}
-    typed = {
-        n: v if v.dtype or n in category else v._replace(dtype=_number_type(v.texts))
-        for n, v in columns.items()
-    }
+    typed = {n: v if v.dtype or n in category else _with_number_type(v) for n, v in columns.items()}
     frame = to_frame(typed, encoding)
     frame.columns = [str(n) for n in frame.columns]
     try:
@@ -78,15 +80,16 @@ def to_parquet(columns: dict[str, Values], encoding: Encoding, stream) -> None:
         ) from None
 
 
-def _number_type(texts: list[str]) -> str:
-    """Int64 or Float64 for texts of a file that are numbers; "" for others."""
-    found = as_numbers(Values(texts, np.zeros(0, np.int64)))
+def _with_number_type(values: Values) -> Values:
+    """The column as Int64 or Float64 if texts of a file are plain numbers."""
+    found = as_numbers(values)
     if not found or found[1] != ".":
-        return ""
-    is_whole = all(re.fullmatch(r"\s*[+-]?\d+\s*", t) for t in texts)
-    if is_whole:
-        return "Int64" if all(abs(int(t)) < 2**63 for t in texts) else ""
-    return "Float64"
+        return values
+    texts = [t.strip().replace("−", "-") for t in values.texts]
+    if not all(re.fullmatch(r"[+-]?\d+", t) for t in texts):
+        return values._replace(texts=texts, dtype="Float64")
+    fits = all(abs(int(t)) < 2**63 for t in texts)
+    return values._replace(texts=texts, dtype="Int64") if fits else values
 
 
 def to_array(columns: dict[str, Values], encoding: Encoding) -> np.ndarray:

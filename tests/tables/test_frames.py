@@ -16,6 +16,7 @@ from bernoulli_diffusion.system.errors import UserError  # noqa: E402
 from bernoulli_diffusion.tables import reading, writing  # noqa: E402
 from bernoulli_diffusion.tables.frames import read_frame  # noqa: E402
 from bernoulli_diffusion.tables.planning import plan  # noqa: E402
+from bernoulli_diffusion.tables.table import Values  # noqa: E402
 
 
 def there_and_back(frame):
@@ -170,7 +171,7 @@ def test_what_parquet_cannot_hold_is_told():
 
 def test_numbers_of_a_csv_are_numbers_in_parquet(tmp_path):
     pytest.importorskip("pyarrow")
-    lines = ("n,x,zip,t,big", "1,0.5,01234,a,9007199254740993", ",2,01235,b,7", "3,,01234,a,7")
+    lines = ("n,x,zip,t,big", "1,0.5,01234,a,9007199254740993", ",−2,01235,b,7", "3,,01234,a,7")
     (tmp_path / "t.csv").write_text("\n".join(lines) + "\n")
     table = reading.read(tmp_path / "t.csv")
     encoding = plan(table, np.ones(3, bool))
@@ -180,8 +181,19 @@ def test_numbers_of_a_csv_are_numbers_in_parquet(tmp_path):
     kinds = {n: str(back[n].dtype) for n in ("n", "x", "big")}
     assert kinds == {"n": "Int64", "x": "Float64", "big": "Int64"}
     assert back.big.tolist() == [9007199254740993, 7, 7]
+    assert back.x.dropna().tolist() == [0.5, -2]
     assert back.zip.tolist() == ["01234", "01235", "01234"]
     assert back.n.isna().tolist() == [False, True, False]
+
+
+@pytest.mark.parametrize("name", ["#", "# a", "\ufeff", 'a "b"', "a\nb", ""])
+def test_names_of_any_kind_are_read_again(name, tmp_path):
+    columns = {name: Values.of("xyx"), "n": Values.of("123")}
+    form = {"separator": ";", "header": True}
+    (tmp_path / "t.csv").write_bytes(writing.to_text(columns, form, True))
+    table = reading.read(tmp_path / "t.csv")
+    assert list(table.columns) == [name, "n"]
+    assert len(table) == 3
 
 
 @pytest.mark.parametrize(
