@@ -38,8 +38,8 @@ def compare(
 ) -> Likeness:
     """Draw records from a model and compare them with the rows of its run folder.
 
-    columns: as checkpoints keep them; num_samples: default, as many as there are training rows. Raises
-    UserError if train.txt is not of this table.
+    columns: as checkpoints keep them; num_samples: default, as many as there are training rows. Rows with
+    unknown values are left out. Raises UserError if train.txt is not of this table, or none is left.
     """
     encoding = Encoding.of_state(columns)
     strings = {"train": read_bit_strings(run_dir / "train.txt")}
@@ -47,12 +47,18 @@ def compare(
         strings["val"] = read_bit_strings(run_dir / "val.txt")
     for key, part in strings.items():
         part.weights = beside(run_dir / f"{key}.txt", len(part))
-    known = encoding.codes_of_bits(strings["train"].bits())  # what may be copied
+    whole = {key: _without_unknown(part) for key, part in strings.items()}
+    if not len(whole["train"]):
+        raise UserError(
+            f"{printable(run_dir / 'train.txt')}: every row has unknown values, so there is nothing to"
+            " compare with; make gaps values in columns.yaml (missing: a value)"
+        )
+    known = encoding.codes_of_bits(whole["train"].bits())  # what may be copied
     if (len(known) and known.shape[1] != len(encoding.coded)) or (known < 0).any():
         raise UserError(
             f"{printable(run_dir / 'train.txt')}: not the strings of this model's table"
         )
-    codes = {k: encoding.codes_of_bits(represented(s).bits()) for k, s in strings.items()}
+    codes = {k: encoding.codes_of_bits(represented(s).bits()) for k, s in whole.items()}
     train = codes["train"]
     N = num_samples or len(train)
     parts = list(sample_records(encoding, diffusion, range(N), seed))
@@ -114,6 +120,13 @@ def compare(
         ASSOCIATIONS: quality.association_figure(encoding, data, ours),
     }
     return Likeness(numbers, shown, pictures)
+
+
+def _without_unknown(strings):
+    """Those of which every bit is known."""
+    if strings.unknown is None:
+        return strings
+    return strings.part(np.flatnonzero(~strings.unknown.any(axis=1)))
 
 
 def add_to_report(results_dir: Path, found: Likeness) -> None:

@@ -9,6 +9,7 @@ from bernoulli_diffusion.bits.process import BernoulliDiffusionProcess
 from bernoulli_diffusion.diffusion import Diffusion
 from bernoulli_diffusion.kinds import KINDS
 from bernoulli_diffusion.results import page, record
+from bernoulli_diffusion.system.errors import UserError
 from bernoulli_diffusion.tables import quality
 from bernoulli_diffusion.tables.likeness import add_to_report, compare
 from bernoulli_diffusion.tables.planning import plan
@@ -95,6 +96,24 @@ def test_the_page_of_a_run(tmp_path):
     assert "b &lt;&amp;&gt;" in text
     assert "Can they be told apart?" in text
     assert (folder / "results.json").read_bytes() == before
+
+
+def test_rows_with_unknown_values_are_left_out(tmp_path):
+    """An unknown value is no value of its column, neither the first one nor another."""
+    table = Table(
+        {"a": values_of(list("1223" * 10), {""}), "b": values_of(list("xy" * 20), {""})}, "", {}
+    )
+    encoding = plan(table, np.ones(40, bool))
+    bits = encoding.encode(table)
+    bits[::4, :2] = -1  # a, wherever it is 1
+    diffusion = Diffusion(BernoulliDiffusionProcess(20), Nothing())
+    (tmp_path / "train.txt").write_bytes(to_lines(bits))
+    found = compare(encoding.state(), diffusion, tmp_path, 50)
+    assert found.shown["num_train"] == 30
+    bits[:, 2] = -1
+    (tmp_path / "train.txt").write_bytes(to_lines(bits))
+    with pytest.raises(UserError, match="every row has unknown values"):
+        compare(encoding.state(), diffusion, tmp_path, 50)
 
 
 def test_few_rows_are_compared_as_far_as_that_goes(tmp_path):
