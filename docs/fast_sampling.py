@@ -9,6 +9,7 @@ chance alone shows. Run it from the top of the checkout; "all" calls take the lo
 """
 
 import argparse
+import sys
 import time
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from bernoulli_diffusion.kinds import kind_of
 from bernoulli_diffusion.sampling import sample
+from bernoulli_diffusion.system.command_line import run
 from bernoulli_diffusion.training import checkpoint as checkpoints
 
 EPOCHS, BATCH = 30, 64
@@ -58,7 +60,7 @@ def main() -> None:
     parser.add_argument("--calls", nargs="+", default=["10", "20", "50", "100", "all"])
     parser.add_argument("--trust-code", action="store_true", help="as generate.py's")
     arguments = parser.parse_args()
-    N, path = arguments.samples, arguments.checkpoint
+    N, path = arguments.samples, checkpoints.find(arguments.checkpoint)
     saved = checkpoints.load(path)
     config, length = checkpoints.config_of(saved, path), saved["sequence_length"]
     diffusion = checkpoints.restore(saved, path, trust_code=arguments.trust_code)
@@ -87,4 +89,4 @@ def _row(name: str, drawn: Tensor, real: Tensor, seconds: str) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run(main))

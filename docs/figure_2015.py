@@ -7,6 +7,7 @@ bits and for real numbers; run it from the top of the checkout. Options: --steps
 """
 
 import argparse
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,8 @@ from bernoulli_diffusion.kinds import kind_of
 from bernoulli_diffusion.noise import Noise
 from bernoulli_diffusion.results.plots import write_figure
 from bernoulli_diffusion.sampling import sample
+from bernoulli_diffusion.system.command_line import run
+from bernoulli_diffusion.system.errors import UserError
 from bernoulli_diffusion.training import checkpoint as checkpoints
 
 SAMPLES, EXAMPLES, DRAWS = 48, 6, 6
@@ -91,14 +94,21 @@ def main() -> None:
     parser.add_argument("--particles", type=int, default=256)
     parser.add_argument("--trust-code", action="store_true", help="as generate.py's")
     arguments = parser.parse_args()
-    saved = checkpoints.load(arguments.checkpoint)
-    config, length = checkpoints.config_of(saved, arguments.checkpoint), saved["sequence_length"]
-    diffusion = checkpoints.restore(saved, arguments.checkpoint, trust_code=arguments.trust_code)
+    path = checkpoints.find(arguments.checkpoint)
+    saved = checkpoints.load(path)
+    config, length = checkpoints.config_of(saved, path), saved["sequence_length"]
+    diffusion = checkpoints.restore(saved, path, trust_code=arguments.trust_code)
     kind, process, shape = kind_of(config), diffusion.process, config.data.shape
+    if shape is None:
+        raise UserError(f"{path}: was trained without data.shape, so its samples are no images")
     steps, noise = arguments.steps, arguments.noise
     if noise is None:
         noise = 0.15 if process.flips else 0.5
     data = kind.read_evaluated(arguments.file, process, config)
+    if data.length != length:
+        raise UserError(
+            f"{arguments.file}: images of {data.length} values, but the model's have {length}"
+        )
     rows = np.linspace(0, len(data) - 1, EXAMPLES).round().astype(int)
     x = torch.from_numpy(process.to_data(data.tensor(rows))).float()
     low, high = (0.0, 1.0) if process.flips else np.percentile(x, [0.5, 99.5])
@@ -123,4 +133,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run(main))

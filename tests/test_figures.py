@@ -10,6 +10,7 @@ from PIL import Image
 
 from bernoulli_diffusion.bits.process import BernoulliDiffusionProcess
 from bernoulli_diffusion.diffusion import Diffusion
+from bernoulli_diffusion.system.errors import UserError
 from bernoulli_diffusion.training.run_folder import read_run_folder
 from bernoulli_diffusion.training.trainer import Trainer, new_results_dir
 from docs import fast_sampling, figure_2015
@@ -43,6 +44,19 @@ def test_the_figure_is_made_by_one_command(trained, kind, tmp_path, monkeypatch,
     assert Image.open(tmp_path / "figure.png").size[0] > 1000
     assert Image.open(tmp_path / "figure.gif").n_frames > 1
     assert "of 16" in capsys.readouterr().out
+
+
+def test_the_figure_takes_a_run_folder_and_names_what_does_not_fit(trained, tmp_path, monkeypatch):
+    checkpoint, _ = trained["bernoulli"]
+    folder = tmp_path / "checkpoints"
+    folder.mkdir()
+    (folder / "model_best.pt").write_bytes(checkpoint.read_bytes())
+    other = tmp_path / "other.txt"
+    other.write_text("0101\n")
+    line = ["figure", tmp_path, other, tmp_path / "figure.png"]
+    monkeypatch.setattr(sys, "argv", list(map(str, line)))
+    with pytest.raises(UserError, match=r"other.txt: images of 4 values, but the model's have 6"):
+        figure_2015.main()
 
 
 def test_halves_keep_what_is_given():
