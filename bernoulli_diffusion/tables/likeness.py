@@ -1,6 +1,7 @@
 """How like its table a model's records are, in numbers, words and pictures: a part of report.html."""
 
 import json
+import warnings
 from pathlib import Path
 from typing import NamedTuple
 
@@ -132,7 +133,8 @@ def _without_unknown(strings):
 def add_to_report(results_dir: Path, found: Likeness) -> None:
     """Write what was found into a results folder, and its report.html with it. Raises OSError."""
     for name, figure in found.pictures.items():
-        with open_atomically(results_dir / name) as file:
+        with open_atomically(results_dir / name) as file, warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph")  # letters that the font lacks become boxes
             figure.savefig(file, format="png")
     text = json.dumps({"numbers": found.numbers, "shown": found.shown}, indent=2)
     write_atomically(results_dir / FILE_NAME, text.encode())
