@@ -33,13 +33,15 @@ LAST_SHARE = 0.08  # of the time, for the ensemble
 LEAST_SECONDS = 15  # a trial shorter than this says nothing
 # Of the trials before the last round, which are soon forgotten: as little beside training as can be.
 BRIEF = {
-    "training.num_val_samples": 50,
+    "training.num_val_samples": 10,
+    "training.num_val_steps": 20,
     "training.num_bound_draws": 256,
     "training.validate_every_n_epochs": 1_000_000,
 }
 OVERTIME = 1.5  # times its own time: then a trial is stopped, for the others' sake
 SECONDS_BESIDE = 5.0  # that a trial is thought to take to start, and to draw its last pictures
 MORE_ROUNDS = 8  # with other seeds, if trials ended early and there is time
+LEAST_DRAWS = 0.1  # share of the draws by which an ensemble is chosen when time is short
 MOST_MEMBERS = 10  # that the ensemble is chosen from
 POLL_SECONDS = 0.2
 
@@ -129,7 +131,10 @@ def main() -> None:
         best, members = search.best(), search.done()[:MOST_MEMBERS]
         tell(f"{search.clock()} choosing shares among the best {len(members)}")
         paths = [trial.checkpoint for trial in members]
-        fitted = fit_shares([restored(p) for p in paths], folder.val, arguments.seed, device)
+        num_draws = round(search.share_of_draws(members) * len(draws.u_t))
+        fitted = fit_shares(
+            [restored(p) for p in paths], folder.val, arguments.seed, device, num_draws
+        )
         parts = [(checkpoints.load(p), w) for p, w in zip(paths, fitted.shares, strict=True) if w]
         recommended = best.checkpoint
         if len(parts) > 1:
@@ -153,12 +158,13 @@ def main() -> None:
 class Candidate:
     """A network and its options. network: a file or a name of the package's; None: RUN_DIR's own.
 
-    options None: those of RUN_DIR/config.yaml.
+    options None: those of RUN_DIR/config.yaml. trains: False if prepare() finds all there is to find.
     """
 
     name: str
     network: str | None = None
     options: dict | None = None
+    trains: bool = True
 
     @property
     def is_given(self) -> bool:
@@ -178,6 +184,7 @@ class Trial:
     results_dir: str | None = None
     bits: float | None = None  # the bound on val
     standard_error: float | None = None
+    seconds_to_measure: float = 0.0
 
     @property
     def checkpoint(self) -> Path:
@@ -207,7 +214,7 @@ def portfolio(suited: Collection[str], has_own: bool, networks: list[Path]) -> l
             Candidate(path.stem if path.stem not in taken else str(path), str(path.resolve()), {})
         )
     packaged = [
-        Candidate("forest", "forest", {}),
+        Candidate("forest", "forest", {}, trains=False),
         Candidate("hidden_tree", "hidden_tree", {}),
         Candidate("tree_and_mlp", "tree_and_mlp", {}),
         Candidate("mixture", "mixture", {}),
@@ -305,14 +312,14 @@ class Search:
         for r in range(ROUNDS):
             seconds = self.seconds_of_each(len(names), r, self.seconds_left())
             minutes = max(seconds, LEAST_SECONDS) / 60
-            for name in names if r == 0 else self.ranking()[: self.num_kept(len(names), r)]:
+            for name in names if r == 0 else self.kept(self.num_kept(len(names), r)):
                 if not any(t.candidate == name and t.round == r for t in self.trials):
                     self.trials.append(Trial(name, r, minutes, r))
             self.run_round(r)
         for r in range(ROUNDS, ROUNDS + MORE_ROUNDS):  # trials that ended early have left some
             if self.seconds_left() < 2 * LEAST_SECONDS:
                 break
-            for name in self.ranking()[: self.processes]:
+            for name in self.kept(self.processes):
                 if not any(t.candidate == name and t.round == r for t in self.trials):
                     self.trials.append(Trial(name, r, self.seconds_left() / 60, r))
             self.run_round(r)
@@ -342,7 +349,8 @@ class Search:
                     self.save()
                 for trial, process in list(running):
                     overtime = self.seconds() - process.started - OVERTIME * 60 * trial.minutes
-                    is_over = self.seconds_left() < 0 or overtime > 0
+                    is_late = overtime > 0 and self.candidates[trial.candidate].trains
+                    is_over = self.seconds_left() < 0 or is_late
                     if is_over and not process.is_overdue:
                         process.is_overdue = True
                         process.terminate()  # it saves, and what it has counts
@@ -364,12 +372,12 @@ class Search:
     def start(self, trial: Trial) -> subprocess.Popen:
         candidate = self.candidates[trial.candidate]
         beside = self.seconds_beside.get(trial.candidate, SECONDS_BESIDE)
-        training = max(30 * trial.minutes, 60 * trial.minutes - beside)
+        training = max(30 * trial.minutes, 60 * trial.minutes - beside) if candidate.trains else 1
         settings = {
             "training.max_minutes": round(training / 60, 3),
             "training.seed": self.seed + trial.seed,
         }
-        if trial.round < ROUNDS - 1:
+        if trial.round < ROUNDS - 1 or not candidate.trains:
             settings |= BRIEF
         command = [sys.executable, "-m", "bernoulli_diffusion.train", str(self.run_dir), "--quiet"]
         command += ["--device", self.device]
@@ -417,7 +425,9 @@ class Search:
             )
             tell(f"{self.clock()} {trial.candidate}: failed: {reason}")
             return
+        start = self.seconds()
         trial.bits, trial.standard_error = self.measure(trial.checkpoint)
+        trial.seconds_to_measure = self.seconds() - start
         trial.status = "done"
         best = self.best()
         what = f"{trial.bits:.3f} ± {trial.standard_error:.3f} bits on val"
@@ -441,6 +451,19 @@ class Search:
     def ranking(self) -> list[str]:
         """Names of candidates by their best trial."""
         return list(dict.fromkeys(trial.candidate for trial in self.done()))
+
+    def kept(self, most: int) -> list[str]:
+        """Names of those that go on: the best `most` that train, and those better that need not."""
+        ranking = self.ranking()
+        trained = [name for name in ranking if self.candidates[name].trains][:most]
+        better = ranking[: ranking.index(trained[-1])] if trained else ranking
+        return [name for name in ranking if name in trained + better]
+
+    def share_of_draws(self, members: list[Trial]) -> float:
+        """Of the draws that members were measured on: on how many there is time to choose shares."""
+        needed = 2 * sum(trial.seconds_to_measure for trial in members)  # to fit, and to check
+        left = 60 * self.minutes - self.seconds()
+        return 1.0 if left >= needed else max(LEAST_DRAWS, left / needed)
 
 
 def num_cores() -> int:

@@ -100,6 +100,28 @@ def test_time_that_is_left_goes_to_other_seeds_of_the_best(tmp_path):
     assert one.now <= 1200
 
 
+@pytest.mark.parametrize(("name", "rounds"), [("b", [0, 1, 2]), ("d", [0, 1]), ("c", [0])])
+def test_who_need_not_train_goes_on_while_it_is_better_and_takes_nobodys_place(
+    tmp_path, name, rounds
+):
+    one = Clockwork(tmp_path)
+    one.candidates[name] = Candidate(name, trains=False)
+    one.run_all()
+    assert [t.round for t in one.trials if t.candidate == name] == rounds
+    trained = [t.candidate for t in one.trials if t.round == 1 and t.candidate != name]
+    assert trained == [n for n in "bdcea" if n != name][:2]
+
+
+def test_an_ensemble_is_chosen_by_fewer_draws_where_time_is_short(tmp_path):
+    one = Clockwork(tmp_path)
+    one.now = 500.0
+    members = [Trial("a", 0, 1.0, 0, seconds_to_measure=s) for s in (40.0, 60.0)]
+    assert one.share_of_draws(members[:1]) == 1
+    assert one.share_of_draws(members) == pytest.approx(0.5)
+    one.now = 700.0
+    assert one.share_of_draws(members) == search.LEAST_DRAWS
+
+
 def test_a_short_time_is_not_cut_into_crumbs(tmp_path):
     one = Clockwork(tmp_path, minutes=2)
     one.run_all()

@@ -39,9 +39,7 @@ class Draws:
             row = torch.from_numpy(InProportion(strings.weights).rows(row.numpy(), start.numpy()))
         row = row[torch.randperm(total, generator=generator)]
         u = torch.rand(total, generator=generator, dtype=torch.float64)
-        blur = derive_seed(seed, BLUR) + torch.arange(
-            total
-        )  # a line that is drawn again has another
+        blur = derive_seed(seed, BLUR) + torch.arange(total)  # a line drawn again has another
         self.x_0 = strings.tensor(row.numpy(), device, blur[:, None])  # (N, L)
         self.u_t = ((torch.arange(total) + u) / total).float().to(device)  # (N,)
         self.u_x = torch.rand(self.x_0.shape, generator=generator).to(device)  # (N, L)
@@ -90,7 +88,11 @@ class Fitted:
 
 
 def fit_shares(
-    diffusions: list[Diffusion], strings, seed: int = 0, device: torch.device | str = "cpu"
+    diffusions: list[Diffusion],
+    strings,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+    num_draws: int = MOST_DRAWS,
 ) -> Fitted:
     """The shares, none negative and 1 in all, with the least bound on strings, by gradient descent.
 
@@ -98,7 +100,7 @@ def fit_shares(
     member alone gets everything.
     """
     process = diffusions[0].process
-    draws = Draws(process, strings, derive_seed(seed, FIT), device)
+    draws = Draws(process, strings, derive_seed(seed, FIT), device, num_draws)
     logits = torch.stack([draws.logits(diffusion) for diffusion in diffusions])  # (M, N, L)
     kept = list(range(len(diffusions)))
     while True:
@@ -109,7 +111,7 @@ def fit_shares(
     shares = torch.zeros(len(diffusions), device=device)
     shares[kept] = torch.tensor(fitted, device=device)
 
-    draws = Draws(process, strings, derive_seed(seed, CHECK), device)
+    draws = Draws(process, strings, derive_seed(seed, CHECK), device, num_draws)
     logits = torch.stack([draws.logits(diffusion) for diffusion in diffusions])
     each = [draws.bits(one) for one in logits]  # of (N,)
     together = draws.bits(torch.einsum("m,mnl->nl", shares, logits))
