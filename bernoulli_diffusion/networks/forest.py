@@ -48,10 +48,10 @@ class ReverseModel(nn.Module):
         # A node is a bit of a tree. Nodes stand in the order of their levels, the M roots first; a
         # root is its own parent. Until prepare() has grown trees, all bits hang on the first.
         root = torch.arange(M)
-        self.register_buffer(
-            "bit", torch.arange(L).repeat_interleave(M)
-        )  # (N,) of each node, N = M L
+        self.register_buffer("bit", torch.arange(L).repeat_interleave(M))  # (N,), N = M L
         self.register_buffer("parent", root.repeat(L))  # (N,)
+        self.register_buffer("tree", root.repeat(L), persistent=False)  # (N,)
+        self.register_buffer("place", root.repeat(L), persistent=False)  # of the parent, in a group
         self.register_buffer("one", torch.full((2, M * L, K), 0.5))  # P(x = 1 | parent's x, leaf)
         self.register_buffer("leaf", torch.full((M, K), -torch.tensor(float(K)).log().item()))
         self.register_buffer("frequency", torch.full((L,), 0.5))  # of a 1 in the data
@@ -62,10 +62,9 @@ class ReverseModel(nn.Module):
     def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
         """x_t: (B, L) float 0/1; t: (B,) int in 1..T. Returns (B, L) log-odds that x_0 is 1."""
         alpha = 1 - t / self.T
-        own = (2 * x_t - 1) * (alpha.log1p() - (-alpha).log1p())[
-            :, None
-        ]  # (B, L) log-odds by x_t,i
-        rows = max(1, AT_A_TIME // (len(self.bit) * self.grown))
+        certainty = alpha.log1p() - (-alpha).log1p()  # (B,)
+        own = certainty[:, None] * (2 * x_t - 1)  # (B, L) log-odds of x_0 by its own x_t
+        rows = max(1, AT_A_TIME // (len(self.bit) * self.most_leaves))
         with torch.no_grad():
             parts = [self.told(part) for part in own.split(rows)]
         log_p, p = (torch.cat(each, dim=1) for each in zip(*parts, strict=True))
@@ -83,7 +82,7 @@ class ReverseModel(nn.Module):
         Returns log P(x_t | tree), but for what is the same for all trees, (M, b), and P(x_0,i = 1) and
         P(x_0,i = 0) given all of x_t and the tree, (M, b, 2, L).
         """
-        leaf, table = self.leaf[:, : self.grown], self.one[:, :, : self.grown]
+        leaf, table = self.leaf[:, : self.most_leaves], self.one[:, :, : self.most_leaves]
         (M, K), (b, L) = leaf.shape, own.shape
         own = own.T[self.bit][:, :, None]  # (N, b, 1)
         # From the far ends to the roots: what lies below a node says of it, (n, b, K) log-odds, and
@@ -98,9 +97,10 @@ class ReverseModel(nn.Module):
             odds[g] = (own[group.nodes] + below[g]).clamp_(-60, 60).exp_()
             seen[g] = torch.addcmul(1 - given, given, odds[g])
             log_zero, log_one = seen[g].log()
-            chance.index_add_(0, group.tree, log_zero)
+            chance.index_add_(0, self.tree[group.nodes], log_zero)
             if g:
-                below[group.above].index_add_(0, group.place, log_one.sub_(log_zero))
+                place = self.place[group.nodes]
+                below[group.above].index_add_(0, place, log_one.sub_(log_zero))
         log_p = (leaf[:, None] + chance).logsumexp(dim=2)  # (M, b)
         # Back again: P(leaf, x_0 of a node | x_t). A root is asked as if its parent were 0.
         p = own.new_empty(M, L, b, 2)
@@ -109,7 +109,7 @@ class ReverseModel(nn.Module):
         for g, group in enumerate(self.groups):
             given = table[:, group.nodes, None]
             if g:
-                above = values[group.above][:, group.place].div_(seen[g])
+                above = values[group.above][:, self.place[group.nodes]].div_(seen[g])
             else:
                 above = torch.stack([leaf, torch.zeros_like(leaf)]).div_(seen[g])
             if group.is_inner:
@@ -123,7 +123,7 @@ class ReverseModel(nn.Module):
                 chances = torch.stack([given, 1 - given], dim=4)[:, :, 0]  # (2, n, K, 2)
                 found = (above @ chances).sum(dim=0)
                 found[:, :, :1] *= odds[g]
-            p[group.tree, self.bit[group.nodes]] = found
+            p[self.tree[group.nodes], self.bit[group.nodes]] = found
         return log_p, p.permute(0, 2, 3, 1)
 
     # ------------------------------------------------------------------------------- the trees
@@ -162,7 +162,7 @@ class ReverseModel(nn.Module):
 
     def set_groups(self) -> None:
         """Find the groups of the nodes. Raises ValueError if bit and parent hold no trees."""
-        parent, M, device = self.parent.tolist(), len(self.leaf), self.bit.device
+        parent, M = self.parent.tolist(), len(self.leaf)
         is_tree = all(up == node if node < M else 0 <= up < node for node, up in enumerate(parent))
         if not is_tree or (keys(parent).diff() < 0).any():
             raise ValueError("parent does not describe trees in the order of their levels")
@@ -172,17 +172,16 @@ class ReverseModel(nn.Module):
         everything = itertools.product(range(M), range(len(parent) // M))
         if sorted(zip(tree, self.bit.tolist(), strict=True)) != list(everything):
             raise ValueError("bit does not hold each bit once for each tree")
-        key = keys(parent)
-        values, counts = key.unique_consecutive(return_counts=True)
+        self.tree.copy_(torch.tensor(tree))
+        values, counts = keys(parent).unique_consecutive(return_counts=True)
         ends = [0, *counts.cumsum(0).tolist()]
-        self.grown = int((self.leaf > ABSENT / 2).sum(dim=1).max())  # leaves, in the largest tree
-        tree, number = torch.tensor(tree, device=device), values.tolist()
-        self.groups = []
-        for k, start, end in zip(number, ends, ends[1:], strict=False):
-            nodes, depth = slice(start, end), k // 2
-            above = number.index(2 * depth - 2) if depth else 0
-            place = self.parent[nodes] - ends[above]
-            self.groups.append(Group(nodes, end - start, k % 2 == 0, tree[nodes], above, place))
+        self.most_leaves = int((self.leaf > ABSENT / 2).sum(dim=1).max())  # of a tree
+        self.groups, number = [], values.tolist()
+        for k, *span in zip(number, ends[:-1], ends[1:], strict=True):
+            above = number.index(k // 2 * 2 - 2) if k > 1 else 0
+            group = Group(slice(*span), span[1] - span[0], k % 2 == 0, above)
+            self.place[group.nodes] = self.parent[group.nodes] - ends[above]
+            self.groups.append(group)
 
 
 def both(log_odds: Tensor) -> Tensor:
@@ -196,9 +195,7 @@ class Group(NamedTuple):
     nodes: slice
     count: int
     is_inner: bool
-    tree: Tensor  # (n,) the tree of each
     above: int  # the group that their parents are in
-    place: Tensor  # (n,) of their parents, in that group
 
 
 def keys(parent: list[int]) -> Tensor:
