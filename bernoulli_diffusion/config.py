@@ -245,6 +245,8 @@ def _read_into(config: Config, node: yaml.Node | None, reader: Reader) -> None:
                 options = reader.mapping(value_node, name, "options with values").items()
                 values = {k: reader.plain(v, f"{name}.{shorten(k)}") for k, (_, v) in options}
                 _merge(getattr(section, key), values)
+                if isinstance(value_node, yaml.MappingNode) and not value_node.value:
+                    getattr(section, key).clear()  # --set model.reverse_model={}
                 continue
             value = reader.value(value_node, declared[key], name)
             if len(reader.errors) > errors_before:

@@ -384,7 +384,8 @@ class Search:
         if trial.status == "stopped" and not candidate.is_given:  # to resume that takes trust
             command += ["--resume", trial.results_dir]
         else:
-            if candidate.options is not None:  # JSON is YAML
+            if candidate.options is not None:  # in place of config.yaml's; JSON is YAML
+                command += ["--set", "model.reverse_model={}"]
                 settings["model.reverse_model"] = json.dumps(candidate.options)
             if candidate.network:
                 command += ["--network", candidate.network]

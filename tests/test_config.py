@@ -478,6 +478,12 @@ def test_overrides_of_options_are_added_to_those_of_the_file():
     }
 
 
+def test_an_empty_mapping_takes_back_the_options_of_the_file():
+    overrides = "model.reverse_model={}", "model.reverse_model.depth=2"
+    config = overridden(*overrides, text="model: {reverse_model: {width: 3}}")
+    assert config.model.reverse_model == {"depth": 2}
+
+
 @pytest.mark.parametrize(
     ("override", "expected"),
     [

@@ -209,11 +209,14 @@ def test_the_portfolio(tmp_path):
 
 
 def test_two_trials_and_their_ensemble(tmp_path, monkeypatch, capsys):
-    """The real thing, but for what it costs: two candidates, one round, a tenth of the data."""
+    """The real thing, but for what it costs: two candidates, one round, a tenth of the data.
+
+    The options in config.yaml are for the default network, and the mixture does not know them.
+    """
     (tmp_path / "train.txt").write_text("010010\n100100\n001001\n" * 9)
     (tmp_path / "val.txt").write_text("010010\n100100\n001001\n")
     (tmp_path / "config.yaml").write_text(
-        "model: {T: 20}\ntraining: {epochs: 9, num_val_samples: 8}\n"
+        "model: {T: 20, reverse_model: {width: 32}}\ntraining: {epochs: 9, num_val_samples: 8}\n"
     )
     for name in ("ROUNDS", "MORE_ROUNDS"):
         monkeypatch.setattr(search, name, int(name == "ROUNDS"))
