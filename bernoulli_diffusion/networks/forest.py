@@ -88,7 +88,8 @@ class ReverseModel(nn.Module):
         # From the far ends to the roots: what lies below a node says of it, (n, b, K) log-odds, and
         # how probable that is by the value of its parent, seen: (2, n, b, K).
         below = [
-            own.new_zeros(group.count, b, K) if group.is_inner else 0.0 for group in self.groups
+            own.new_zeros(group.nodes.stop - group.nodes.start, b, K) if group.is_inner else 0.0
+            for group in self.groups
         ]
         chance = own.new_zeros(M, b, K)  # log P(x_t | leaf)
         odds, seen = [None] * len(self.groups), [None] * len(self.groups)
@@ -164,7 +165,8 @@ class ReverseModel(nn.Module):
         """Find the groups of the nodes. Raises ValueError if bit and parent hold no trees."""
         parent, M = self.parent.tolist(), len(self.leaf)
         is_tree = all(up == node if node < M else 0 <= up < node for node, up in enumerate(parent))
-        if not is_tree or (keys(parent).diff() < 0).any():
+        key = keys(parent) if is_tree else None
+        if key is None or (key.diff() < 0).any():
             raise ValueError("parent does not describe trees in the order of their levels")
         tree = list(range(M))
         for up in parent[M:]:
@@ -173,13 +175,13 @@ class ReverseModel(nn.Module):
         if sorted(zip(tree, self.bit.tolist(), strict=True)) != list(everything):
             raise ValueError("bit does not hold each bit once for each tree")
         self.tree.copy_(torch.tensor(tree))
-        values, counts = keys(parent).unique_consecutive(return_counts=True)
+        values, counts = key.unique_consecutive(return_counts=True)
         ends = [0, *counts.cumsum(0).tolist()]
         self.most_leaves = int((self.leaf > ABSENT / 2).sum(dim=1).max())  # of a tree
         self.groups, number = [], values.tolist()
         for k, *span in zip(number, ends[:-1], ends[1:], strict=True):
             above = number.index(k // 2 * 2 - 2) if k > 1 else 0
-            group = Group(slice(*span), span[1] - span[0], k % 2 == 0, above)
+            group = Group(slice(*span), k % 2 == 0, above)
             self.place[group.nodes] = self.parent[group.nodes] - ends[above]
             self.groups.append(group)
 
@@ -193,7 +195,6 @@ class Group(NamedTuple):
     """Nodes of one level: those with others below them, or those without."""
 
     nodes: slice
-    count: int
     is_inner: bool
     above: int  # the group that their parents are in
 
