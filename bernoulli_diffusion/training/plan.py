@@ -174,6 +174,14 @@ class Recipe(Plan):
             decay = max(0.0, 1 - (step - self.anneal_from) / self.anneal_steps)
         return self._warmed(step, self.training.lr * decay)
 
+    def go_on(self, step: int, before: TrainingConfig) -> None:
+        """Let the rate be constant again, from a step on, if there is more time than before."""
+        least, most = before.max_minutes, self.training.max_minutes
+        more_minutes = least is not None and (most is None or most > least)
+        if self.training.epochs > before.epochs or more_minutes:
+            self.anneal_from = self.anneal_steps = 0
+            self.next_look = step
+
     def is_look_due(self, step: int, seconds: float) -> bool:
         return step >= self.next_look or (not self.anneal_from and self._is_time_to_anneal(seconds))
 

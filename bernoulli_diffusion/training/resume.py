@@ -105,19 +105,28 @@ def resume(
 
 
 def _warm_again(trainer: Trainer, kept: Config, saved: dict) -> list[str]:
-    """More epochs stretch a falling rate: let it rise from where it is, and say so if it is much."""
+    """More epochs or minutes: let the learning rate rise from where it is, and say so if it is much."""
     plan, training, step = trainer.loop.plan, trainer.training, trainer.step
     before = type(plan)(kept.training, plan.steps_per_epoch)
     before.load(saved)
     rate = before.learning_rate(step)
+    if isinstance(plan, Recipe) and plan.anneal_from:
+        plan.go_on(step, kept.training)
     plan.warm_again(step, rate)
     goal = plan.learning_rate(step + training.warmup_steps)
     if plan.warm_from != step or goal <= RISE * rate:
         return []
+    changed = [
+        f"training.{key}: {'null' if now is None else now}, not {then} any more"
+        for key, now, then in (
+            ("epochs", training.epochs, kept.training.epochs),
+            ("max_minutes", training.max_minutes, kept.training.max_minutes),
+        )
+        if now != then
+    ]
     return [
-        f"training.epochs: {training.epochs:,}, not {kept.training.epochs:,} any more: the learning rate"
-        f" rises again from {rate:.2g} to {goal:.2g} over {training.warmup_steps:,} steps"
-        " (training.warmup_steps), and then falls until the new end"
+        f"{', '.join(changed)}: the learning rate rises again from {rate:.2g} to {goal:.2g} over"
+        f" {training.warmup_steps:,} steps (training.warmup_steps), and then falls until the new end"
     ]
 
 

@@ -158,6 +158,26 @@ def test_more_epochs_never_make_a_recipes_rate_jump():
         assert more.warm_from == 0
 
 
+@pytest.mark.parametrize(
+    ("before", "now", "is_more"),
+    [
+        ({"max_minutes": 1}, {"max_minutes": 2}, True),
+        ({"max_minutes": 1}, {}, True),
+        ({"max_minutes": 2}, {"max_minutes": 1}, False),
+        ({}, {"max_minutes": 2}, False),
+        ({}, {}, False),
+    ],
+)
+def test_more_minutes_make_a_recipes_rate_constant_again(before, now, is_more):
+    stopped, plan = recipe(**before), recipe(**now)
+    follow(stopped, lambda s: -s)
+    plan.load(stopped.state())
+    assert plan.learning_rate(9500) < 0.5 * plan.training.lr
+    plan.go_on(9500, stopped.training)
+    assert (plan.learning_rate(9500) == plan.training.lr) == is_more
+    assert plan.is_look_due(9500, 0) or not is_more
+
+
 def test_the_time_left_knows_of_steps_and_minutes():
     plan = Plan(TrainingConfig(epochs=100), steps_per_epoch=1)
     assert plan.seconds_left(25, 10) == 30

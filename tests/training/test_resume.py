@@ -286,6 +286,17 @@ def test_more_epochs_of_a_falling_rate_warm_up_again_and_say_so(run_dir, monkeyp
     assert again.loop.plan == resumed.loop.plan
 
 
+def test_a_recipe_that_ended_for_lack_of_time_is_constant_again(run_dir, monkeypatch):
+    how = "training.lr=0.01", "training.warmup_steps=4", "training.lr_schedule=adaptive"
+    assert rates(start(run_dir, *how, "training.epochs=20"), monkeypatch)[-1] < 0.005  # it fell
+    resumed = go_on(run_dir, "training.epochs=40")
+    [note] = [note for note in resumed.folder.notes if "rises again" in note]
+    assert note.startswith("training.epochs: 40, not 20 any more: the learning rate rises")
+    rest = rates(resumed, monkeypatch)
+    assert rest.index(0.01) < 6
+    assert rest[-1] < 0.005  # and falls again until the new end
+
+
 def test_a_run_that_goes_on_forgets_what_its_table_was_compared_with(run_dir):
     trainer = start(run_dir, "training.epochs=1")
     trainer.results_dir = new_results_dir(run_dir)
