@@ -55,8 +55,14 @@ def loud(model: torch.nn.Module) -> torch.nn.Module:
     with torch.no_grad():
         for p in model.parameters():
             p += 0.3 * torch.randn_like(p)
-        if hasattr(model, "leaf"):  # the probabilities of a forest, which prepare() alone sets
+        if hasattr(model, "leaf"):  # a forest's trees, which prepare() alone grows
+            model.leaf.copy_(torch.randn(model.leaf.shape).log_softmax(dim=1))
+            L = len(model.bits)
+            model.parent.copy_(
+                (torch.rand(model.parent.shape) * torch.arange(L)).int()
+            )  # any before it
             model.one.uniform_(0.1, 0.9)
+            model.set_parts()
     return model.eval()
 
 
@@ -417,22 +423,22 @@ def log_law_of_mixture(model: torch.nn.Module) -> torch.Tensor:
 
 
 def log_law_of_forest(model: torch.nn.Module) -> torch.Tensor:
-    """(2^L,) log P(x) of a forest, tree after tree and node after node."""
+    """(2^L,) log P(x) of a forest, leaf after leaf and bit after bit."""
     scale = sys.modules[type(model).__module__].STEP
-    (M, _), x = model.leaf.shape, exact.states(len(model.bits)).long()
+    x = exact.states(len(model.bits)).long()
     *shares, rest = (scale * model.share.double()).softmax(0)
-    p = torch.stack(shares)[:, None, None] * model.leaf.double().exp()[:, None]
-    p = p.repeat(1, len(x), 1)  # (M, 2^L, K)
-    tree = list(range(M))
-    for node, (bit, up) in enumerate(zip(model.bit.tolist(), model.parent.tolist(), strict=True)):
-        if node >= M:
-            tree.append(tree[up])
-        value = x[:, model.bit[up]] if node >= M else torch.zeros(len(x), dtype=torch.long)
-        one = model.one.double()[value, node]  # (2^L, K)
-        p[tree[node]] *= torch.where(x[:, bit, None] == 1, one, 1 - one)
-    one = torch.sigmoid(scale * model.bits.double())
-    independent = torch.where(x == 1, one, 1 - one).prod(dim=1)
-    return (p.sum(dim=(0, 2)) + rest * independent).log()
+    total = rest * bernoulli(torch.sigmoid(scale * model.bits.double()), x)
+    leaves = (torch.stack(shares)[:, None] * model.leaf.double().exp()).flatten()
+    for k, leaf in enumerate(leaves):
+        up = model.parent[k].long()
+        value = torch.where(up == torch.arange(len(up)), 0, x[:, up])  # (2^L, L); a root has none
+        total += leaf * bernoulli(model.one[:, k].double()[value, torch.arange(len(up))], x)
+    return total.log()
+
+
+def bernoulli(one: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """The probability of each string of x, (n, L), by those of a 1."""
+    return torch.where(x == 1, one, 1 - one).prod(dim=1)
 
 
 LAWS = {
@@ -612,24 +618,14 @@ def test_weights_that_hold_no_tree_are_refused(parents):
         checkpoint.load_weights(model, weights, Path("x.pt"))
 
 
-@pytest.mark.parametrize(
-    ("name", "values"),
-    [
-        ("parent", [0, 1, 0, 5, 1, 1]),
-        ("parent", [0, 0, 0, 1, 1, 1]),
-        ("parent", [0, 1, 2, 0, 1, 3]),
-        ("parent", [0, 1, 0, -1, 0, 1]),
-        ("bit", [0, 0, 1, 1, 1, 2]),
-        ("bit", [0, 0, 1, 1, 2, 9]),
-    ],
-)
-def test_weights_that_hold_no_forest_are_refused(name, values):
-    """Two trees of three bits; untouched they are [0, 1, 0, 1, 0, 1] and [0, 0, 1, 1, 2, 2]."""
+@pytest.mark.parametrize("parents", [[1, 2, 0], [1, 0, 2], [0, -1, 0], [0, 0, 3]])
+def test_weights_that_hold_no_forest_are_refused(parents):
     model = network("forest", 3, 10, num_trees=2, num_leaves=2)
     checkpoint.load_weights(model, model.state_dict(), Path("x.pt"))
-    weights = model.state_dict() | {name: torch.tensor(values)}
+    saved = model.state_dict()
+    saved["parent"][2] = torch.tensor(parents)
     with pytest.raises(UserError, match=r"x\.pt: the weights do not fit the network: .*tree"):
-        checkpoint.load_weights(model, weights, Path("x.pt"))
+        checkpoint.load_weights(model, saved, Path("x.pt"))
 
 
 @pytest.mark.parametrize("constant", [0.0, 1.0])
