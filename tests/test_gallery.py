@@ -207,7 +207,8 @@ def test_the_others_do_see_it():
 def test_averaging_over_each_bit_keeps_the_bound_and_lowers_its_noise(name):
     """The mean over all noise is the same to rounding, at every t; the variance is smaller."""
     L, T = 5, 6
-    model, process = loud(network(name, L, T)), BernoulliDiffusionProcess(T)
+    model = loud(network(name, L, T, **SMALL.get(name, {})))
+    process = BernoulliDiffusionProcess(T)
     plain, hollow = Diffusion(process, model), HollowDiffusion(process, model)
     x_t = exact.states(L).float()  # every noise: u below 1/2 keeps or not, see sample_x_t
     x_0 = x_t[13].expand_as(x_t)
@@ -546,6 +547,38 @@ def test_a_forest_asks_for_what_decides():
     bound = estimate_bound(diffusion, BitStrings.from_bits(x_0[n:].byte().numpy()), 12_000, seed=16)
     error = Z_LIMIT * bound.standard_error
     assert entropy - error < bound.bits < entropy + 0.5 + error  # without questions 9
+
+
+def test_a_forest_has_as_many_leaves_as_the_strings_ask_for():
+    module = sys.modules[type(network("forest", 10, 50)).__module__]
+    torch.manual_seed(18)
+    independent = (torch.rand(2000, 8) < 0.5).float()
+    tables = torch.randint(2, (16, 8)).float()  # four bits look up eight others: 16 leaves know all
+    four = torch.randint(2, (2000, 4))
+    looked_up = torch.cat([four.float(), tables[four @ torch.tensor([8, 4, 2, 1])]], dim=1)
+    noisy = torch.where(torch.rand(looked_up.shape) < 0.02, 1 - looked_up, looked_up)
+    assert module.choose(independent, 256)[0] == module.LEAVES[0]
+    assert module.choose(noisy, 256)[0] >= 16
+    assert module.choose(noisy, 10)[0] == 10
+    assert module.choose(noisy[:5], 256) == (1, max(module.STRINGS))
+
+
+def test_spanning_trees_have_the_largest_weight():
+    """All trees at once, and one after the other; a node without ties is a root of its own."""
+    forest, tree = (
+        sys.modules[type(network(name, 10, 50)).__module__] for name in ("forest", "hidden_tree")
+    )
+    weight = torch.rand(5, 9, 9, generator=torch.Generator().manual_seed(19))
+    weight = (weight + weight.transpose(1, 2)).masked_fill(torch.eye(9, dtype=torch.bool), 0)
+    weight[4, 3] = weight[4, :, 3] = 0
+    parents = forest.spanning_trees(weight)
+    each = torch.arange(9)
+    for k, (w, parent) in enumerate(zip(weight, parents, strict=True)):
+        neighbours = tree.spanning_tree(w)
+        best = sum(w[node, other] for node in range(9) for other in neighbours[node]) / 2
+        assert w[each, parent].sum().item() == pytest.approx(best.item())
+        assert (parent == each).sum() == (2 if k == 4 else 1)
+    forest.depths(parents)  # raises if one is no tree
 
 
 def test_the_forests_questions_leave_enough_strings_in_each_leaf():

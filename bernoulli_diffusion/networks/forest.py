@@ -266,17 +266,20 @@ def choose(x: Tensor, most_leaves: int) -> tuple[int, float]:
     Those with which a few trees, grown on a part of x, give the rest of it the highest probability.
     """
     held_out = min(MOST_HELD_OUT, int(HELD_OUT * len(x)))
-    best, found = -torch.inf, (1, max(STRINGS))
     order = torch.randperm(len(x))
     test, train = x[order[:held_out]], x[order[held_out:]]
+    best = -torch.inf, 1, max(STRINGS)
     for num_leaves in sorted({min(most_leaves, k) for k in LEAVES}) if held_out else ():
         trees = [grow(train, num_leaves) for _ in range(TRIAL_TREES)]
+        found = []
         for strings in STRINGS:
             laws = [log_law(test, leaves, *tie(train, leaves, strings)) for leaves in trees]
             law = torch.stack(laws).logsumexp(dim=0).mean().item()
-            if law > best:
-                best, found = law, (num_leaves, strings)
-    return found
+            found.append((law, num_leaves, strings))
+        if max(found) < best:  # and still more leaves would be worse
+            break
+        best = max(found)
+    return best[1:]
 
 
 def grow(x: Tensor, num_leaves: int) -> list[Leaf]:
