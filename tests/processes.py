@@ -24,17 +24,22 @@ import torch
 
 from bernoulli_diffusion.training import judge, loop, results_folder, shares, trainer, validator
 
+os.fsync = lambda _: None  # no test cuts the power; test_hostile_files lets it fail
+
 ROOT = Path(__file__).parent.parent
 PACKAGE = "bernoulli_diffusion"
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(
     [
         "processes",
-        "torch._dynamo",  # which arithmetic on the meta device imports, as in checkpoint.check_fit
+        "torch._dynamo",  # which torch imports for several processes
+        "jinja2",
         *(
             ".".join(path.relative_to(ROOT).with_suffix("").parts)
             for path in sorted((ROOT / PACKAGE).rglob("*.py"))
-            if "__" not in path.stem and path.parent.name != "networks"
+            if "__" not in path.stem
+            and path.parent.name != "networks"
+            and path.stem != "estimator"  # scikit-learn, which no command needs
         ),
     ]
 )

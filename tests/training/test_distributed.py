@@ -8,15 +8,13 @@ import json
 import os
 import signal
 import socket
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from processes import ROOT, Together, call, train
+from processes import ROOT, Command, Together, call, train
 from torch import nn
 
 from bernoulli_diffusion.bits.data import BitStrings, to_text
@@ -296,31 +294,29 @@ def test_the_process_that_failed_says_why(tmp_path):
     assert results_of(run_dir)["status"].startswith("failed: ")
 
 
-def torchrun(*command: object) -> subprocess.Popen:
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2"]
-    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(
-        [*launcher, *map(str, command)],
-        cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        **streams,
-    )
+TORCHRUN = """
+from torch.distributed.run import main
+
+main()
+"""
 
 
 def test_a_signal_to_torchrun_reaches_all_and_the_run_goes_on(tmp_path):
     config = CONFIG.replace("epochs: 6", "epochs: 100000")
     run_dir = make_run(tmp_path / "run", config)
-    process = torchrun("train.py", run_dir)
+    (tmp_path / "torchrun.py").write_text(TORCHRUN)
+    script = tmp_path / "torchrun.py", "--nproc_per_node=2", "train.py", run_dir
+    command = Command(tmp_path, *script, environment={"PYTHONPATH": ROOT})
     deadline = time.monotonic() + 90
     while not list(run_dir.glob("results/*/checkpoints/model_epoch_*")):
         assert time.monotonic() < deadline
-        assert process.poll() is None
+        assert command.process.is_alive(), command.stderr
         time.sleep(0.1)
-    process.send_signal(signal.SIGTERM)
-    out, err = process.communicate(timeout=120)
-    assert "and saved at step" in err
+    os.kill(command.pid, signal.SIGTERM)
+    command.wait(120)
+    assert "and saved at step" in command.stderr
     (folder,) = (run_dir / "results").iterdir()
-    assert out == f"{folder}\n"
+    assert command.stdout == f"{folder}\n"
     assert results_of(run_dir)["status"] == "stopped by SIGTERM"
     epochs = len(results_of(run_dir)["losses"]) + 3
     words = "train.py", run_dir, "--resume", "--set", f"training.epochs={epochs}"

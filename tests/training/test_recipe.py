@@ -45,6 +45,11 @@ def make_run(path: Path, n: int, n_val: int, L: int, *, tied: bool, seed: int = 
     return path
 
 
+def epochs(number: int) -> tuple[str, str]:
+    """By default val decides how long; so many epochs take less time."""
+    return f"training.epochs={number}", "training.lr_schedule=adaptive"
+
+
 def trained(path: Path, *overrides: str) -> Trainer:
     trainer = Trainer(read_run_folder(path, list(overrides)), CPU, quiet=True)
     trainer.train()
@@ -66,7 +71,7 @@ def test_the_recommended_weights_are_those_that_are_measured(tmp_path):
 
 def test_what_few_lines_teach_is_believed_in_part(tmp_path):
     """The recommended weights have the confidence with the least bound on val, and are better by it."""
-    trainer = trained(make_run(tmp_path / "run", 40, 200, 12, tied=True, seed=1))
+    trainer = trained(make_run(tmp_path / "run", 40, 200, 12, tied=True, seed=1), *epochs(60))
     model = trainer.averaged.reverse_model
     assert 0.5 < model.confidence < 0.9
     draws = Draws(trainer.averaged.process, trainer.folder.val, seed=3, num_draws=20_000)
@@ -82,7 +87,7 @@ def test_a_buffer_of_that_name_that_is_no_number_is_the_networks_own(tmp_path):
     network = Path(reverse_model.__file__).read_text()
     network = network.replace('"confidence", torch.ones(())', '"confidence", torch.ones(1)')
     (path / "reverse_model.py").write_text(network)
-    trainer = trained(path, "training.epochs=40", "training.lr_schedule=adaptive")
+    trainer = trained(path, *epochs(20))
     assert trainer.averaged.reverse_model.confidence.tolist() == [1]
 
 
@@ -91,20 +96,19 @@ def test_a_val_of_another_kind_does_not_make_it_doubt(tmp_path):
     path = make_run(tmp_path / "run", 400, 200, 12, tied=True)
     val = np.random.default_rng(1).random((200, 12)) < np.linspace(0.9, 0.1, 12)
     write_lines(path / "val.txt", val)
-    trainer = trained(path, "training.epochs=100", "training.lr_schedule=adaptive")
+    trainer = trained(path, *epochs(15))
     assert trainer.results.val_is_unlike
     assert trainer.averaged.reverse_model.confidence == 1
 
 
-SIZES = [(20, 8, True), (20, 60, False), (60, 200, False), (1500, 16, False)]
+SIZES = [(20, 8, True, 80), (20, 60, False, 80), (60, 120, False, 80), (1500, 16, False, 30)]
 
 
-@pytest.mark.parametrize(("n", "L", "tied"), SIZES)
-def test_never_worse_than_independent_bits(tmp_path, n, L, tied):
-    """Few lines of many bits, and bits with nothing to learn between them, 80 times over."""
+@pytest.mark.parametrize(("n", "L", "tied", "times"), SIZES)
+def test_never_worse_than_independent_bits(tmp_path, n, L, tied, times):
+    """Few lines of many bits, and bits with nothing to learn between them, many times over."""
     path = make_run(tmp_path / "run", n, 300, L, tied=tied)
-    batch = f"data.batch_size={max(32, n // 8)}"
-    trainer = trained(path, "training.epochs=80", "training.lr_schedule=adaptive", batch)
+    trainer = trained(path, *epochs(times), f"data.batch_size={max(32, n // 8)}")
     final = trainer.results.final_bound["val"]
     independent = independent_bits(trainer.folder.train, trainer.folder.val)
     assert final.bits < independent + 3 * final.standard_error
@@ -113,11 +117,11 @@ def test_never_worse_than_independent_bits(tmp_path, n, L, tied):
 def test_a_resumed_run_becomes_what_it_would_have_become(tmp_path, monkeypatch):
     """Stopped before the first validation, at the constant rate, and while the rate falls."""
     path = make_run(tmp_path / "run", 64, 50, 8, tied=True)
-    how = ("training.epochs=100", "training.lr_schedule=adaptive")
+    how = epochs(50)
     whole = trained(path, *how)
-    assert 60 < whole.loop.plan.anneal_from < 170 < whole.step
+    assert 30 < whole.loop.plan.anneal_from < 85 < whole.step
     train_step = Loop.train_step
-    for stop_at in (1, 60, 170):
+    for stop_at in (1, 30, 85):
 
         def stop(loop: Loop, stop_at: int = stop_at) -> None:
             if loop.step == stop_at:
@@ -145,7 +149,7 @@ def test_a_resumed_run_becomes_what_it_would_have_become(tmp_path, monkeypatch):
 
 def test_a_checkpoint_whose_recipe_was_tampered_with_is_refused(tmp_path):
     path = make_run(tmp_path / "run", 64, 50, 8, tied=True)
-    trainer = trained(path, "training.epochs=60", "training.lr_schedule=adaptive")
+    trainer = trained(path, *epochs(20))
     file = checkpoint.by_age(trainer.results_dir / "checkpoints")[-1]
     sound = checkpoint.load(file)
 
@@ -175,12 +179,7 @@ def test_where_val_is_of_another_kind_train_decides(tmp_path):
     write_lines(path / "train.txt", phases[np.arange(100) % 5])
     write_lines(path / "val.txt", phases[[5] * 40])
     (path / "config.yaml").write_text(CONFIG)
-    overrides = (
-        "training.lr_schedule=adaptive",
-        "training.epochs=150",
-        "training.num_val_samples=400",
-    )
-    results = trained(path, *overrides).results
+    results = trained(path, *epochs(60), "training.num_val_samples=400").results
     assert results.val_is_unlike
     assert results.final_bound["train"].bits < results.baselines["independent_train"] - 1
     assert results.measure("share_train").values[-1] > 0.3
