@@ -239,23 +239,42 @@ def test_a_wrong_membership_is_no_fast_one(tmp_path, monkeypatch):
         parts.membership(TINY, CPU, tmp_path)
 
 
-def test_peak_memory_counts_what_was_held_for_a_moment():
-    size = int(1e6 * alone.peak_megabytes()) + 10**8
-    np.ones(size, np.uint8)
-    assert alone.peak_megabytes() > size / 1e6
+MOMENT = """
+import numpy as np
+from bernoulli_diffusion.benchmark.alone import peak_megabytes
+
+size = int(1e6 * peak_megabytes()) + 10**8
+np.ones(size, np.uint8)
+print(peak_megabytes() > size / 1e6)
+"""
+
+
+def test_peak_memory_counts_what_was_held_for_a_moment(tmp_path):
+    (tmp_path / "moment.py").write_text(MOMENT)
+    assert call(tmp_path / "moment.py").stdout == "True\n"
 
 
 def test_a_process_of_its_own_starts_from_nothing(tmp_path):
-    np.ones(6 * 10**8, np.uint8)  # the peak of this process is not that of its children
+    np.ones(4 * 10**8, np.uint8)  # the peak of this process is not that of its children
     measured = parts.alone("reading", TINY, CPU, tmp_path)
     assert 0 < measured["seconds"] < 60
     assert 20 < measured["peak_MB"] < alone.peak_megabytes() - 100
     assert measured["device_peak_MB"] is None
 
 
+SHORTER = """
+from bernoulli_diffusion.benchmark import __main__ as benchmark
+from bernoulli_diffusion.benchmark import alone, measure
+
+alone.random_strings = lambda _count, _length: measure.random_strings(100, 20)
+benchmark.main()
+"""
+
+
 def test_two_processes_train_together_and_one_alone(tmp_path):
     options = ["--size", "tiny", "--device", "cpu", "--folder", tmp_path]
-    words = "benchmark", *options, "--alone", parts.SHARED_STEPS
+    (tmp_path / "shorter.py").write_text(SHORTER)
+    words = tmp_path / "shorter.py", *options, "--alone", parts.SHARED_STEPS
     codes, out, err = Together(tmp_path, *words).finish()
     assert codes == [0, 0], err
     measured = json.loads(out)

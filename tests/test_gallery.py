@@ -90,7 +90,7 @@ def test_the_gallery_is_complete():
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize(("L", "T"), [(4, 1), (5, 2000), (20, 2000), (64, 1), (64, 2000)])
+@pytest.mark.parametrize(("L", "T"), [(4, 1), (5, 2000), (64, 2000)])
 def test_a_file_passes_what_is_tried_before_training(name, L, T):
     model = network(name, L, T)
     if (name, T) != ("mirrored_mlp", 1):  # x_T says nothing, and all bits are 1 as often as 0
@@ -154,18 +154,18 @@ def run_folder(path: Path, name: str) -> Path:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_copy_in_a_run_folder_trains_and_comes_back_from_its_checkpoint(tmp_path, name):
-    """Resumed after 3 of 6 steps it becomes, bit for bit, what it would have become undisturbed."""
+    """Resumed after 3 of 6 steps it becomes, bit for bit, what it becomes without."""
     folder = read_run_folder(run_folder(tmp_path, name))
-    whole, half, rest = (Trainer(folder, torch.device("cpu"), quiet=True) for _ in range(3))
-    half.results_dir = new_results_dir(tmp_path)
-    for trainer, steps in ((whole, 6), (half, 3)):
-        for _ in range(steps):
-            trainer.loop.train_step()
-    half.save()
-    (path,) = (half.results_dir / "checkpoints").iterdir()
-    rest.resume(path, checkpoint.load(path))
+    whole, rest = (Trainer(folder, torch.device("cpu"), quiet=True) for _ in range(2))
+    whole.results_dir = new_results_dir(tmp_path)
     for _ in range(3):
-        rest.loop.train_step()
+        whole.loop.train_step()
+    whole.save()
+    (path,) = (whole.results_dir / "checkpoints").iterdir()
+    rest.resume(path, checkpoint.load(path))
+    for trainer in (whole, rest):
+        for _ in range(3):
+            trainer.loop.train_step()
     x_t, t = inputs(9, 6, 20)
     for trained in ("diffusion", "averaged"):
         models = [getattr(each.loop, trained).reverse_model.eval() for each in (whole, rest)]
@@ -225,7 +225,7 @@ def test_averaging_over_each_bit_keeps_the_bound_and_lowers_its_noise(name):
         squares = ((term - mean) ** 2 for term, mean in zip(terms, means, strict=True))
         spread += torch.stack([(probability * square).sum() for square in squares])
     strings = BitStrings.from_bits(x_t[:7].byte().numpy())
-    a, b = (estimate_bound(d, strings, 7000, seed=5) for d in (plain, hollow))
+    a, b = (estimate_bound(d, strings, 2000, seed=5) for d in (plain, hollow))
     assert abs(a.bits - b.bits) < Z_LIMIT * math.hypot(a.monte_carlo_error, b.monte_carlo_error)
     assert spread[1] < 0.65 * spread[0]
 

@@ -163,7 +163,7 @@ def files(draw) -> bytes:
     return draw(st.sampled_from([b"", b"", b"\xef\xbb\xbf"])) + content
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(files(), st.integers(1, 40))
 @example(b"01\n\n\n\n01\n", 2)  # empty lines end one chunk, strings begin the next
 @example(b"01\n\n01\n", 4)

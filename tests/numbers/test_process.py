@@ -219,7 +219,7 @@ def test_prior_term_is_the_divergence_at_T():
 
 
 def test_control_is_put_back_as_its_mean():
-    p, x_0, n = process(25, "cosine", D=2), torch.tensor([[0.3, -1.2]]), 40_000
+    p, x_0, n = process(25, "cosine", D=2), torch.tensor([[0.3, -1.2]]), 10_000
     torch.manual_seed(0)
     total, variance = 0.0, 0.0
     for t in range(1, 26):
@@ -343,7 +343,7 @@ def test_trajectory_is_in_the_datas_units():
 @pytest.mark.parametrize("variance", ["beta", "learned"])
 def test_given_numbers_are_answered_by_the_conditional_gaussian(variance):
     """x_1 = 0.9 given, in units of mean 5 and deviation 2: x_2 ~ N(0.72, 0.36), in these units."""
-    diffusion = oracle(T=100, variance=variance, mean=5, deviation=2)
+    diffusion = oracle(T=50, variance=variance, mean=5, deviation=2)
     patterns = torch.tensor([[5 + 2 * 0.9, math.nan], [math.nan, math.nan]])
     evidence = diffusion.process.evidence_of(patterns)
     known, unknown = conditional_samples(diffusion, evidence, 600, 1, particles=64)
@@ -408,7 +408,7 @@ def test_blurred_numbers_go_back_into_their_cells():
 
 
 def test_noisy_numbers_are_answered_by_the_posterior():
-    diffusion, s = oracle(T=100, mean=-1, deviation=3), 1.5
+    diffusion, s = oracle(T=50, mean=-1, deviation=3), 1.5
     y = torch.tensor([[2.0, -2.5], [math.nan, 4.0]])
     evidence = diffusion.process.evidence_of(y, s)
     covariance = 9 * C
