@@ -25,11 +25,8 @@ from torch.nn.functional import threshold
 
 STEP = 10.0  # logs are parameters times this: they need longer steps than the weights of an MLP
 RARE = -0.6  # times STEP, the log of the share of independent bits to begin with, beside a tree's
-LEAVES, STRINGS = (
-    (4, 16, 64, 256),
-    (1.0, 8.0),
-)  # of each tree, and beside a leaf's own: see choose()
-TRIAL_TREES, HELD_OUT, MOST_HELD_OUT = 5, 0.1, 2000  # and strings, for that
+LEAVES, STRINGS = (4, 16, 64, 256), (1.0, 8.0)  # of a tree, and beside a leaf's own: see choose()
+TRIAL_TREES, HELD_OUT, MOST_HELD_OUT = 5, 0.1, 2000  # for that; the share and number of strings
 MOST_NODES = 1 << 19  # bits of leaves in all, for the time
 LEAST_SPLIT = 50  # strings that a leaf must have to be divided
 LEAST_LEAF = 5  # strings in each part
@@ -165,14 +162,11 @@ class Trees(nn.Module):
         one = one[:, row.to(device)].flatten(1)[:, order.to(device), None]
         for name, value in (
             ("leaf", leaf),
-            ("bit", bit),  # (N,) of each node, and its leaf ...
+            ("bit", bit),  # (N,) of each node
             ("leaf_of", leaf_of),
             ("bit_of_tree", leaf_of // K * L + bit),
-            ("place", place),  # ... the place of its parent in the level above ...
-            (
-                "by_rank",
-                by_rank,
-            ),  # ... and of a level, first all first children, then all second ones
+            ("place", place),  # of its parent in the level above
+            ("by_rank", by_rank),  # of a level: first all first children, then all second ones
             ("table", torch.stack([1 - one, one])),  # (2, 2, N, 1) P(x | the parent's x)
         ):
             self.register_buffer(name, value.to(device), persistent=False)
