@@ -35,7 +35,7 @@ SURE = 1e-5  # a probability is never closer to 0 or 1, but for bits that were a
 LEAST = 1e-30  # probability that is not divided by
 ABSENT = -1e30  # the log of the probability of a leaf that is not there
 LEAST_SHARE = 1e-25  # of a leaf in a tree; smaller products are slow
-NODES_AT_A_TIME, STRINGS_AT_A_TIME = 1 << 16, 128  # few enough for the memory
+NODES_AT_A_TIME, STRINGS_AT_A_TIME = 1 << 17, 64  # few enough for the memory
 PAIRS_AT_A_TIME = 1 << 22  # of bits of leaves, while the trees grow
 PRODUCTS = 6  # of probabilities of SURE and more, that are still no less than LEAST
 
