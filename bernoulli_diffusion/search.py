@@ -38,10 +38,12 @@ BRIEF = {
     "training.num_bound_draws": 256,
     "training.validate_every_n_epochs": 1_000_000,
 }
+# And of those that need no training, whose end takes longer than all else: a network may be slow.
+BRIEFEST = BRIEF | {"training.num_val_samples": 1, "training.num_bound_draws": 32}
+TRIAL_DRAWS = 1 << 12  # on which trials are compared; the shares are chosen on more, if time allows
 OVERTIME = 1.5  # times its own time: then a trial is stopped, for the others' sake
 SECONDS_BESIDE = 5.0  # that a trial is thought to take to start, and to draw its last pictures
 MORE_ROUNDS = 8  # with other seeds, if trials ended early and there is time
-LEAST_DRAWS = 0.1  # share of the draws by which an ensemble is chosen when time is short
 MOST_MEMBERS = 10  # that the ensemble is chosen from
 POLL_SECONDS = 0.2
 
@@ -86,7 +88,7 @@ def main() -> None:
         from .training import checkpoint as checkpoints
         from .training.network import named_source
         from .training.run_folder import read_run_folder
-        from .training.shares import Draws, fit_shares, mean_and_error
+        from .training.shares import MOST_DRAWS, Draws, fit_shares, mean_and_error
 
     run_dir, device = arguments.run_dir, choose_device(arguments.device)
     folder = read_run_folder(run_dir)
@@ -96,7 +98,7 @@ def main() -> None:
             " take a random tenth of the lines of train.txt for it"
         )
     process = kind_of(folder.config).new_process(folder.config, folder.train, device)
-    draws = Draws(process, folder.val, arguments.seed, device)
+    draws = Draws(process, folder.val, arguments.seed, device, TRIAL_DRAWS)
 
     # Code runs only if the user gave it in this call: the run folder may be somebody else's.
     given = {named_source(str(path)).sha256 for path in arguments.networks}
@@ -131,7 +133,7 @@ def main() -> None:
         best, members = search.best(), search.done()[:MOST_MEMBERS]
         tell(f"{search.clock()} choosing shares among the best {len(members)}")
         paths = [trial.checkpoint for trial in members]
-        num_draws = round(search.share_of_draws(members) * len(draws.u_t))
+        num_draws = search.num_draws(members, MOST_DRAWS)
         fitted = fit_shares(
             [restored(p) for p in paths], folder.val, arguments.seed, device, num_draws
         )
@@ -377,7 +379,9 @@ class Search:
             "training.max_minutes": round(training / 60, 3),
             "training.seed": self.seed + trial.seed,
         }
-        if trial.round < ROUNDS - 1 or not candidate.trains:
+        if not candidate.trains:
+            settings |= BRIEFEST
+        elif trial.round < ROUNDS - 1:
             settings |= BRIEF
         command = [sys.executable, "-m", "bernoulli_diffusion.train", str(self.run_dir), "--quiet"]
         command += ["--device", self.device]
@@ -460,11 +464,11 @@ class Search:
         better = ranking[: ranking.index(trained[-1])] if trained else ranking
         return [name for name in ranking if name in trained + better]
 
-    def share_of_draws(self, members: list[Trial]) -> float:
-        """Of the draws that members were measured on: on how many there is time to choose shares."""
-        needed = 2 * sum(trial.seconds_to_measure for trial in members)  # to fit, and to check
+    def num_draws(self, members: list[Trial], most: int) -> int:
+        """On how many draws, at most so many, there is time to choose shares, and to check them."""
+        seconds = 2 * sum(trial.seconds_to_measure for trial in members)  # for those of the trials
         left = 60 * self.minutes - self.seconds()
-        return 1.0 if left >= needed else max(LEAST_DRAWS, left / needed)
+        return max(TRIAL_DRAWS // 2, min(most, int(left / max(1.0, seconds) * TRIAL_DRAWS)))
 
 
 def num_cores() -> int:

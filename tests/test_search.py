@@ -114,12 +114,15 @@ def test_who_need_not_train_goes_on_while_it_is_better_and_takes_nobodys_place(
 
 def test_an_ensemble_is_chosen_by_fewer_draws_where_time_is_short(tmp_path):
     one = Clockwork(tmp_path)
-    one.now = 500.0
-    members = [Trial("a", 0, 1.0, 0, seconds_to_measure=s) for s in (40.0, 60.0)]
-    assert one.share_of_draws(members[:1]) == 1
-    assert one.share_of_draws(members) == pytest.approx(0.5)
+    one.now = 500.0  # 100 seconds are left, for 4,000 draws to choose and as many to check
+    seconds = 100 / 2 / 4000 * search.TRIAL_DRAWS
+    members = [Trial("a", 0, 1.0, 0, seconds_to_measure=s * seconds) for s in (0.4, 0.6)]
+    assert one.num_draws(members, 5000) == pytest.approx(4000, abs=1)
+    assert one.num_draws(members, 3000) == 3000
     one.now = 700.0
-    assert one.share_of_draws(members) == search.LEAST_DRAWS
+    assert one.num_draws(members, 5000) == search.TRIAL_DRAWS // 2
+    members = [Trial("a", 0, 1.0, 0)]  # of a search that was begun before this was measured
+    assert one.num_draws(members, 5000) == search.TRIAL_DRAWS // 2
 
 
 def test_a_short_time_is_not_cut_into_crumbs(tmp_path):
