@@ -159,9 +159,15 @@ def fewer_draws(setattr=setattr) -> None:
     setattr(shares, "ELEMENTS", 1 << 14)
 
 
-def train(run_dir: Path, *options: object, **more) -> Path:
+def without_trees() -> None:
+    """No pictures, and no boosted trees to tell records from samples: importing them takes seconds."""
+    without_pictures()
+    sys.modules["sklearn.ensemble"] = None  # as if it were not installed
+
+
+def train(run_dir: Path, *options: object, prepare=without_pictures, **more) -> Path:
     """The results folder of a run without pictures."""
-    done = call("train.py", run_dir, *options, prepare=without_pictures, **more)
+    done = call("train.py", run_dir, *options, prepare=prepare, **more)
     return Path(done.stdout.splitlines()[-1])
 
 

@@ -71,6 +71,7 @@ def test_results(trained):
 @pytest.mark.parametrize("D", [1, 4])
 def test_numbers_of_other_sizes_are_drawn_too(tmp_path, D):
     config = CONFIG.replace("epochs: 4", "epochs: 2").replace("learned", "posterior")
+    config = config.replace("T: 20", "T: 8")
     if D == 4:
         config = config.replace("batch_size: 32", "batch_size: 32, shape: [2, 2]")
     make_run(tmp_path / "run", D, config)

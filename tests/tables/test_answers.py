@@ -14,7 +14,7 @@ from bernoulli_diffusion.likelihood import exact_law
 from bernoulli_diffusion.tables import asking, generating, planning
 from bernoulli_diffusion.tables.table import Table, Values
 
-T, N, Z_LIMIT = 100, 1500, 4.5
+T, N, Z_LIMIT = 100, 800, 4.5
 COLUMNS = {
     "colour": ["red", "blue", "green"],
     "smoker": ["no", "yes"],

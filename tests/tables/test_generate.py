@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from processes import call, mistake, train
+from processes import call, mistake, train, without_trees
 
 from bernoulli_diffusion.system.errors import UserError
 from bernoulli_diffusion.tables import answering, generating
@@ -43,10 +43,11 @@ def model(tmp_path_factory):
         csv.writer(file, delimiter=";", lineterminator="\n").writerows([HEADER, *ROWS])
     call("prepare", folder / "people.csv", folder / "run")
     (folder / "run" / "config.yaml").write_text(
-        "model: {T: 100}\ntraining: {epochs: 25, lr: 0.003, validate_every_n_epochs: 25,"
+        "model: {T: 100, reverse_model: {width: 64, num_blocks: 1}}\n"
+        "training: {epochs: 25, lr: 0.005, validate_every_n_epochs: 25, num_bound_draws: 64,"
         " num_val_samples: 50}\n"
     )
-    return train(folder / "run") / "checkpoints" / "model_best.pt"
+    return train(folder / "run", prepare=without_trees) / "checkpoints" / "model_best.pt"
 
 
 @pytest.fixture(scope="module")

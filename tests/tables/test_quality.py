@@ -50,9 +50,9 @@ def test_copies_and_the_closest_row():
 
 def test_boosted_trees_tell_what_is_broken_and_nothing_else():
     pytest.importorskip("sklearn")
-    alike = quality.two_sample(records(1500), records(1500), 0)
+    alike = quality.two_sample(records(700), records(700), 0)
     assert abs(alike.value - 0.5) < 4 * alike.error
-    broken = quality.two_sample(records(1500), records(1500, tied=False), 0)
+    broken = quality.two_sample(records(700), records(700, tied=False), 0)
     assert broken.value > 0.65
 
 
