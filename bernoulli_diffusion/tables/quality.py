@@ -12,6 +12,7 @@ from .columns import Column
 from .encoding import Encoding
 
 MOST = 4000  # rows compared with one another
+BLOCK = 64  # of them at a time
 FOLDS = 5  # of the rows that trees are to tell apart
 BARS = 24  # of a column's picture; more codes are drawn as groups of neighbours
 
@@ -40,19 +41,23 @@ def column_distances(encoding: Encoding, one: np.ndarray, other: np.ndarray) -> 
 def associations(codes: np.ndarray) -> np.ndarray:
     """(G, G) Cramer's V of every two columns, corrected for chance (Bergsma 2013): 0 none, 1 all."""
     N, G = codes.shape
+    free = max(1, N - 1)
     found = np.eye(G)
-    for a in range(G):
-        for b in range(a):
-            i, j = (np.unique(codes[:, c], return_inverse=True)[1].reshape(-1) for c in (a, b))
-            r, k = int(i.max()) + 1, int(j.max()) + 1
-            if min(r, k) < 2:
-                continue
-            table = np.bincount(i * k + j, minlength=r * k).reshape(r, k)
-            expected = table.sum(axis=1, keepdims=True) * table.sum(axis=0) / N
-            phi = ((table - expected) ** 2 / expected).sum() / N
-            phi = max(0.0, phi - (r - 1) * (k - 1) / (N - 1))
-            least = min(r - (r - 1) ** 2 / (N - 1), k - (k - 1) ** 2 / (N - 1)) - 1
-            found[a, b] = found[b, a] = min(1.0, (phi / least) ** 0.5) if least > 0 else 0.0
+    values = [np.unique(codes[:, g], return_inverse=True)[1].reshape(-1) for g in range(G)]
+    counts = [np.bincount(v) for v in values]
+    size = np.array([len(c) for c in counts])
+    first = size.cumsum() - size  # of each column's values, those of all columns in a row
+    place = np.stack(values, axis=1) + first  # (N, G)
+    for a in range(1, G):  # with all columns before it at once
+        r, k, K = size[a], size[:a], first[a]
+        joint = np.bincount((values[a][:, None] * K + place[:, :a]).reshape(-1), minlength=r * K)
+        expected = counts[a][:, None] * np.concatenate(counts[:a]) / N  # (r, K)
+        terms = ((joint.reshape(r, K) - expected) ** 2 / expected).sum(axis=0)
+        phi = np.add.reduceat(terms, first[:a]) / N - (r - 1) * (k - 1) / free
+        least = np.minimum(r - (r - 1) ** 2 / free, k - (k - 1) ** 2 / free) - 1
+        can_be = least > 0  # of a constant it is 0
+        v = (np.maximum(phi, 0) / np.where(can_be, least, 1)) ** 0.5
+        found[a, :a] = found[:a, a] = np.where(can_be, np.minimum(v, 1), 0)
     return found
 
 
@@ -68,11 +73,17 @@ def closest(codes: np.ndarray, train: np.ndarray, seed: int) -> np.ndarray:
     """(n,) in how many columns each record differs from the training record most like it."""
     r = np.random.default_rng(seed)
     codes, train = (x[r.permutation(len(x))[:MOST]].astype(np.int16) for x in (codes, train))
-    block = max(1, (1 << 24) // train.size)
-    parts = [
-        (codes[first : first + block, None] != train).sum(axis=2).min(axis=1)
-        for first in range(0, len(codes), block)
-    ]
+    train = np.asfortranarray(train)
+    parts = []
+    for first in range(0, len(codes), BLOCK):
+        rows = codes[first : first + BLOCK]
+        differ = np.zeros((len(rows), len(train)), np.int16)
+        for begin in range(0, codes.shape[1], 255):  # so many fit into a byte, which is fast
+            few = np.zeros(differ.shape, np.uint8)
+            for g in range(begin, min(begin + 255, codes.shape[1])):
+                few += (rows[:, g, None] != train[:, g]).view(np.uint8)
+            differ += few
+        parts.append(differ.min(axis=1))
     return np.concatenate(parts)
 
 

@@ -1,5 +1,6 @@
 """Measures of synthetic records on laws that are known."""
 
+import itertools
 import warnings
 
 import numpy as np
@@ -36,6 +37,24 @@ def test_associations_are_one_of_copies_and_none_of_independent_columns():
     assert (found == found.T).all()
 
 
+def test_associations_are_those_of_each_pair_by_itself():
+    codes = np.concatenate([records(60), np.zeros((60, 1), int)], axis=1)
+    found = quality.associations(codes)
+    for a, b in itertools.combinations(range(5), 2):
+        assert found[a, b] == pytest.approx(cramers_v(codes[:, a], codes[:, b]), abs=1e-12)
+
+
+def cramers_v(x, y):
+    """Bergsma 2013, by its formulas."""
+    n, table = len(x), np.array([[((x == i) & (y == j)).sum() for j in set(y)] for i in set(x)])
+    r, k = table.shape
+    if min(r, k) == 1:
+        return 0.0
+    expected = table.sum(axis=1)[:, None] * table.sum(axis=0) / n
+    phi = max(0.0, ((table - expected) ** 2 / expected).sum() / n - (r - 1) * (k - 1) / (n - 1))
+    return (phi / (min(r - (r - 1) ** 2 / (n - 1), k - (k - 1) ** 2 / (n - 1)) - 1)) ** 0.5
+
+
 def test_copies_and_the_closest_row():
     train, other = records(500), records(500)
     assert quality.copies(train[:50], train) == (1.0, 0.0)
@@ -46,6 +65,9 @@ def test_copies_and_the_closest_row():
     near = quality.closest(other, train, 0)
     by_hand = [min((row != t).sum() for t in train) for row in other]
     assert sorted(near) == sorted(by_hand)
+    wide = RANDOM.integers(0, 2, (2, 3, 300))  # more differences than a byte can count
+    wide[1] = 1 - wide[0, :1]
+    assert quality.closest(wide[0], wide[1], 0).max() == 300
 
 
 def test_boosted_trees_tell_what_is_broken_and_nothing_else():
