@@ -121,7 +121,8 @@ class Plan:
     def _time_is_over(self, seconds: float) -> str | None:
         minutes = self.training.max_minutes
         if minutes and seconds >= 60 * minutes:
-            return f"finished: {minutes:g} minutes are over (training.max_minutes)"
+            are_over = "minute is over" if minutes == 1 else "minutes are over"
+            return f"finished: {minutes:g} {are_over} (training.max_minutes)"
         return None
 
     def state(self) -> dict:
