@@ -14,10 +14,10 @@ from .kinds import kind_of
 from .likelihood import bound_of_each, plan_bound
 from .sampling import sample
 from .system.errors import UserError
-from .tables import forms, frames, generating, planning, writing
+from .tables import answering, forms, frames, generating, planning, rules, writing
 from .tables.description import known_type
 from .tables.encoding import Encoding
-from .tables.table import Strings, Table, numbered_names
+from .tables.table import Strings, Table, Values, numbered_names
 from .training import checkpoint as checkpoints
 from .training.loop import fit
 from .training.network import configured_network, laid_out, live_source
@@ -205,21 +205,46 @@ class BernoulliDiffusion(BaseEstimator):
             )
             return self._returned(torch.cat([run.samples for run in runs]).cpu())
         table = self._table_of(X)
+        known = rules.solved(self.encoding_.columns, table)
         with _as_value_error():
             rows = list(
                 generating.fill(
-                    self.encoding_, self.diffusion_, table, n, seed, particles, self.steps
+                    self.encoding_, self.diffusion_, known, n, seed, particles, self.steps
                 )
             )
         codes, u = (np.concatenate([getattr(r, k) for r in rows]) for k in ("codes", "u"))
         drawn = self._table(codes, u)
+        made = answering.put_in(self.encoding_, known, codes, u, n)
+        certain = self._certain(table, known, made, n)
         if isinstance(drawn, np.ndarray):
             given = np.repeat(np.asarray(X), n, axis=0)
-            return np.where(given != given, drawn, given)
+            filled = np.where(given != given, drawn, given)
+            for name, (where, texts) in certain.items():
+                filled[where, list(table.columns).index(name)] = [float(t) for t in texts]
+            return filled
         given = X.iloc[np.repeat(np.arange(len(X)), n)].reset_index(drop=True)
         for name in drawn:  # what is left out of the model stays
             given[name] = _filled(given[name], drawn[name]) if name in given else drawn[name]
+        for name, (where, texts) in certain.items():
+            values = Values.of(texts, self.encoding_.column(name).dtype)
+            column = list(table.columns).index(name)
+            given.iloc[where, column] = frames.to_series(*values[:3]).to_numpy()
         return given
+
+    def _certain(self, table: Table, known: Table, made: dict, n: int) -> dict:
+        """By column, (rows, texts) of the gaps that are computed from what stands beside them."""
+        found = {}
+        for name, values in table.columns.items():
+            if name not in {c.name for c in self.encoding_.columns}:
+                continue
+            is_computed = self.encoding_.column(name).type == "determined"
+            gaps = (values.codes < 0) & (is_computed | (known.columns[name].codes >= 0))
+            where = np.flatnonzero(np.repeat(gaps, n))
+            texts = [made[name].text(row) for row in where]
+            there = [i for i, t in enumerate(texts) if t is not None]
+            if there:
+                found[name] = where[there], [texts[i] for i in there]
+        return found
 
     # --- files
 

@@ -177,6 +177,27 @@ def test_a_data_frame_comes_back_with_its_types():
     assert (filled.n == gaps.n.repeat(2).reset_index(drop=True)).all()
 
 
+def test_what_follows_from_what_is_known_is_computed_and_not_drawn():
+    pandas = pytest.importorskip("pandas")
+    r = np.random.default_rng(0)
+    a, b, c, zip_code = r.integers(1, 90, (4, 300))  # in bins
+    frame = pandas.DataFrame({7: a, "b": b, "c": c, "total": a + b + c, "zip": zip_code})
+    frame["region"] = np.where(frame["zip"] % 2, "odd", "even")
+    model = BernoulliDiffusion(epochs=1, T=20).fit(frame)
+    gaps = frame[:6].astype({"total": float, "b": float})
+    gaps.loc[:3, ["total", "region"]] = None
+    gaps.loc[4, "b"] = None
+    filled = model.conditional(gaps, n=2)
+    assert list(filled) == list(frame)
+    assert (filled.dtypes == frame.dtypes).all()
+    assert (filled == frame.loc[np.repeat(range(6), 2)].reset_index(drop=True)).all(axis=None)
+    numbers = frame[["b", "c", "total"]].assign(a=a).to_numpy(float)
+    model = BernoulliDiffusion(epochs=1, T=20).fit(numbers)
+    gaps = numbers[:4].copy()
+    gaps[:2, 2] = gaps[2:, 0] = np.nan
+    assert (model.conditional(gaps) == numbers[:4]).all()
+
+
 @pytest.mark.parametrize(
     ("bad", "words"),
     [

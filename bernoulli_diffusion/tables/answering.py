@@ -12,7 +12,7 @@ from ..system.command_line import tell
 from ..system.errors import UserError, printable
 from . import asking, generating, reading, writing
 from .encoding import Encoding
-from .rules import compute
+from .rules import compute, solved
 from .table import Strings, Table, Values, joined
 
 PARTICLES = 256  # of a run
@@ -129,6 +129,7 @@ def filled(
         raise UserError(
             f"{printable(path)}: has none of the model's columns, {printable(names)[:300]}"
         )
+    table = solved(encoding.columns, table)
     if with_mean:
         N = 1
     try:
@@ -147,11 +148,16 @@ def filled(
         u = np.full(codes.shape, 0.5)
     else:
         codes, u = (np.concatenate([getattr(row, k) for row in found]) for k in ("codes", "u"))
-    return _put_in(encoding, table, codes, u, N, found if with_mean else None), table.form
+    return put_in(encoding, table, codes, u, N, found if with_mean else None), table.form
 
 
-def _put_in(encoding: Encoding, table: Table, codes, u, N: int, found) -> dict[str, Values]:
-    """The table's columns with what was drawn in their gaps; what was there stays as it was."""
+def put_in(
+    encoding: Encoding, table: Table, codes: np.ndarray, u: np.ndarray, N: int, found=None
+) -> dict[str, Values]:
+    """The table's columns, each row N times, with what was drawn in their gaps.
+
+    What was there stays as it was. found: Filled rows, whose probabilities go into columns of their own.
+    """
     drawn = encoding.texts(codes, u)
     made: dict[str, Values] = {}
     for name, values in table.columns.items():

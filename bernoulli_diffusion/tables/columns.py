@@ -7,6 +7,7 @@ is one more code where it is a value of its own.
 
 import dataclasses
 from dataclasses import dataclass, field
+from string import ascii_lowercase
 
 import numpy as np
 
@@ -58,7 +59,9 @@ class Column:
     missing_text: str = ""
     dtype: str = ""
     sources: list[str] = field(default_factory=list)  # of a determined column
-    rule: str = ""  # "lookup", "a * b", "a + b", "a - b"
+    rule: str = (
+        ""  # "lookup", "a * b", or a sum such as "a", "a + b - c" of the sources in their order
+    )
     lookup: list[list[str | None]] = field(default_factory=list)  # pairs: source's text, text
     start: int = 0  # of row numbers
     bins: int = 0  # of numbers that are not each kept: how many were asked for
@@ -157,6 +160,7 @@ def column_of(state: object) -> Column:
             and all(isinstance(x, str | None) for pair in column.lookup for x in pair)
             and all(isinstance(s, str) for s in column.sources)
             and all(isinstance(s, str) for s in (column.reason, column.missing_text, column.dtype))
+            and (column.type != "determined" or _is_rule(column.rule, len(column.sources)))
             and isinstance(column.start, int)
             and isinstance(column.bins, int)
             and (len(column.texts) > 0 or not column.has_bits)
@@ -166,3 +170,13 @@ def column_of(state: object) -> Column:
     if not sound:
         raise ValueError("a column is not sound")
     return column
+
+
+def _is_rule(rule: str, num_sources: int) -> bool:
+    """Whether a determined column can be computed by it."""
+    if rule == "lookup":
+        return num_sources == 1
+    if rule == "a * b":
+        return num_sources == 2
+    letters, marks = rule.split()[::2], rule.split()[1::2]
+    return letters == [*ascii_lowercase[:num_sources]] != [] and {*marks} <= {"+", "-"}

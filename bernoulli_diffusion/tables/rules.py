@@ -1,24 +1,28 @@
-"""Columns that others determine: age and its square, a product, a level that goes with another.
+"""Columns that others determine: age and its square, a total, a level that goes with another.
 
 Such a column needs no bits: it is computed, and then fits without exception.
 """
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Iterator
+from dataclasses import replace
+from string import ascii_lowercase
 
 import numpy as np
 
 from .columns import Column
-from .table import Values, is_number
+from .spelling import number_of
+from .table import Table, Values, is_number
 
 LEAST_SURPRISE = math.log(1e9)  # how improbable by chance a rule must be that is believed
-MOST_COLUMNS = 80  # among more, pairs are not tried
+MOST_COLUMNS = 80  # of numbers; among more, formulas are not tried
 MOST_KEYS = 5_000  # different values of a column that determines another
+MOST_PLACES = 9  # after the decimal point; beyond, numbers are compared and written as they are
+FIRST_LOOK = 50  # rows in which most formulas fail already
 
-OPERATIONS: dict[str, Callable] = {"a * b": np.multiply, "a + b": np.add, "a - b": np.subtract}
 # In turn: of a sum and its summands the sum is computed, for a difference may be what no summand is
-TRIED: tuple[tuple[str, ...], ...] = (("a * b", "a + b"), ("a - b",))
+TRIED = ("a", "a * b", "sum", "a + b", "a - b", "sum with minus")
 
 
 def find_determined(columns: dict[str, Column], values: dict[str, Values], keep: set[str]) -> None:
@@ -27,43 +31,46 @@ def find_determined(columns: dict[str, Column], values: dict[str, Values], keep:
     keep: names that stay what they are. A column that is needed to compute another keeps its bits.
     """
     names = [n for n, c in columns.items() if c.has_bits]
+    size = {n: len(np.unique(values[n].codes)) for n in names}  # different values, a gap among them
     needed: set[str] = set()
-    for name in names:
+    for number, name in enumerate(names):
         if name in keep or name in needed:
             continue
-        for source in names:
-            if source == name or not columns[source].has_bits:
+        for place, source in enumerate(names):
+            if source == name or not columns[source].has_bits or size[source] < size[name]:
                 continue
-            if names.index(source) > names.index(name) and _same_number(values, source, name):
+            if place > number and size[source] == size[name]:
                 continue  # of two that say each other the first one keeps its bits
             if (lookup := _lookup(values[source], values[name])) is not None:
                 _determine(columns[name], [source], "lookup", lookup)
                 needed.add(source)
                 break
-    names = [n for n in names if columns[n].has_bits]
-    numbers = {n: x for n in names if (x := _numbers(columns[n], values[n])) is not None}
+    numbers = {
+        n: x
+        for n in names
+        if columns[n].has_bits and (x := _numbers(columns[n], values[n])) is not None
+    }
     if len(numbers) > MOST_COLUMNS:
         return
-    for rules, name in itertools.product(TRIED, numbers):
-        if (
-            not columns[name].has_bits
-            or name in keep
-            or name in needed
-            or len(values[name].texts) < 3
-        ):
+    # a subtotal comes before the total, which is then said by the summands
+    rising = sorted(numbers, key=lambda n: np.abs(numbers[n][~np.isnan(numbers[n])]).mean())
+    for rule, name in itertools.product(TRIED, rising):
+        column = columns[name]
+        if not column.has_bits or name in keep or name in needed or len(values[name].texts) < 3:
             continue
-        sources = [n for n in numbers if columns[n].has_bits and n != name]
-        found = _formula(name, numbers, sources, rules)
-        if found and _can_be_written(columns[name], values[name]):
-            rule, sources = found
-            _determine(columns[name], sources, rule, [])
-            needed.update(sources)
-
-
-def _same_number(values: dict[str, Values], one: str, other: str) -> bool:
-    """Whether two columns have equally many different values, gaps among them."""
-    k = [len(np.unique(values[n].codes)) for n in (one, other)]
-    return k[0] == k[1]
+        if not _can_be_written(column, values[name]):
+            continue
+        others = [n for n in numbers if n != name and columns[n].has_bits]
+        if rule == "a":  # of two that are the same the first one keeps its bits
+            others = [n for n in others if names.index(n) < names.index(name)]
+        sources = {n: numbers[n] for n in others}
+        tolerance = _tolerance(values[name].texts)
+        for found, chosen in _candidates(numbers[name], sources, rule, tolerance):
+            terms = [numbers[n] for n in chosen]
+            if _holds(found, terms, numbers[name], tolerance, len(numbers)):
+                _determine(column, chosen, found, [])
+                needed.update(chosen)
+                break
 
 
 def _determine(column: Column, sources: list[str], rule: str, lookup: list) -> None:
@@ -71,9 +78,8 @@ def _determine(column: Column, sources: list[str], rule: str, lookup: list) -> N
     if rule == "lookup":
         column.reason = f"{sources[0]} says what it is in every row; looked up"
     else:
-        a, b = sources
-        column.reason = f"{rule.replace('a', '<').replace('b', b).replace('<', a)} in every row"
-        column.reason += "; computed"
+        said = [t if t in "+-*" else sources[ascii_lowercase.index(t)] for t in rule.split()]
+        column.reason = f"{' '.join(said)} in every row; computed"
 
 
 def _lookup(source: Values, target: Values) -> list | None:
@@ -104,45 +110,140 @@ def _lookup(source: Values, target: Values) -> list | None:
 
 
 def _numbers(column: Column, values: Values) -> np.ndarray | None:
-    """(N,) float with NaN where missing, of a column of plain numbers."""
+    """(N,) float with NaN where missing, of a column of plain numbers, also with decimal commas."""
+    if column.spelling not in ("", ".", ","):
+        return None
     texts = values.texts
-    if not all(is_number(t) for t in texts) or column.spelling not in ("", "."):
+    if column.spelling == ",":
+        texts = [t.replace(",", ".") for t in texts]
+    if not all(map(is_number, texts)):
         return None
     return np.array([*map(float, texts), math.nan])[values.codes]
 
 
-def _formula(name: str, numbers: dict[str, np.ndarray], sources: list[str], rules: tuple[str, ...]):
-    """(rule, [a, b]) with which all of a column's numbers, and its gaps, are computed; or None."""
-    y = numbers[name]
+def _tolerance(texts: list[str]) -> float:
+    """How far a column's numbers may be from what their texts' decimals say: 0.1 + 0.2 is not 0.3."""
+    places = _places(texts)
+    return 0.0 if places > MOST_PLACES else 10.0**-places / 1000
+
+
+def _candidates(
+    y: np.ndarray, sources: dict[str, np.ndarray], rule: str, tolerance: float
+) -> Iterator[tuple[str, list[str]]]:
+    """(rule, names of its terms) of the formulas of a kind that give y in the rows of a first look."""
     known = np.flatnonzero(~np.isnan(y))
-    few = known[:: max(1, len(known) // 50)]  # most pairs fail here already
+    # a gap in a term is a gap in y
+    names = [n for n, x in sources.items() if not np.isnan(x[known]).any()]
+    if not names or not len(known):
+        return
+    if rule.startswith("sum"):
+        rows = known[:: max(1, len(known) // (FIRST_LOOK + 4 * len(names)))]
+        terms = np.stack([sources[n][rows] for n in names], axis=1)
+        yield from _sums(y[rows], terms, names, with_minus="minus" in rule)
+        return
+    few = known[:: max(1, len(known) // FIRST_LOOK)]
+    x = np.stack([sources[n][few] for n in names])  # (columns, rows)
+    pair = [x[:, None], x[None]]
+    with np.errstate(over="ignore", invalid="ignore"):
+        z = _value(rule, pair) if rule != "a" else pair[0]  # (columns, columns or 1, rows)
+        fits = (np.abs(z - y[few]) <= tolerance).all(axis=2)
+    for i, j in np.argwhere(fits):
+        if rule == "a":
+            yield rule, [names[i]]
+        elif i <= j or rule == "a - b":
+            yield rule, [names[i], names[j]]
+
+
+def _sums(
+    y: np.ndarray, terms: np.ndarray, names: list[str], with_minus: bool
+) -> Iterator[tuple[str, list[str]]]:
+    """The sum of columns that y is, if there is one: least squares whose weights are 0, 1 or -1.
+
+    y: (n,); terms: (n, columns).
+    """
+    size = np.abs(terms).max(axis=0)
+    used = np.flatnonzero(size > 0)
+    if len(y) < 2 * len(used) or not np.isfinite(size).all():
+        return
+    scaled = terms[:, used] / size[used]
+    # what earlier columns say already would leave the weights open
+    new = np.abs(np.diagonal(np.linalg.qr(scaled, mode="r"))) > 1e-9 * len(y) ** 0.5
+    used, scaled = used[new], scaled[:, new]
+    weights = np.linalg.lstsq(scaled, y, rcond=None)[0] / size[used]
+    signs = np.rint(weights)
+    plus, minus = (used[signs == s] for s in (1, -1))
+    is_sum = np.abs(weights - signs).max(initial=0) < 1e-6 and np.abs(signs).max(initial=0) == 1
+    is_sum = is_sum and len(plus) > 0 and (with_minus or not len(minus))
+    if is_sum and len(plus) + len(minus) <= len(ascii_lowercase):
+        marks = ["", *[" + "] * (len(plus) - 1), *[" - "] * len(minus)]
+        rule = "".join(m + a for m, a in zip(marks, ascii_lowercase, strict=False))
+        yield rule, [names[i] for i in (*plus, *minus)]
+
+
+def _value(rule: str, terms: list[np.ndarray]) -> np.ndarray:
+    """What "a * b", or a sum such as "a + b - c", is for these terms."""
+    marks = rule.split()[1::2]
+    value = terms[0]
+    for mark, term in zip(marks, terms[1:], strict=True):
+        value = value * term if mark == "*" else value + term if mark == "+" else value - term
+    return value
+
+
+def _holds(
+    rule: str, terms: list[np.ndarray], y: np.ndarray, tolerance: float, num_columns: int
+) -> bool:
+    """Whether a formula gives all of y, its gaps too, and is not one of so many that chance made it.
+
+    By chance n rows agree with probability (sum_v p_v^2)^n, where p_v is how frequent v is in y.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        z = _value(rule, terms)
     gaps = np.isnan(y)
-    for a, b in itertools.combinations_with_replacement(sources, 2):
-        for rule in rules:
-            operation = OPERATIONS[rule]
-            for one, two in ((a, b), (b, a)) if rule == "a - b" and a != b else ((a, b),):
-                p, q = numbers[one], numbers[two]
-                with np.errstate(over="ignore", invalid="ignore"):
-                    fits = (operation(p[few], q[few]) == y[few]).all()
-                if not fits:
-                    continue
-                with np.errstate(over="ignore", invalid="ignore"):
-                    z = operation(p, q)
-                if (np.isnan(z) == gaps).all() and (z[known] == y[known]).all():
-                    return rule, [one, two]
-    return None
+    if not (np.isnan(z) == gaps).all() or not (np.abs(z - y)[~gaps] <= tolerance).all():
+        return False
+    frequency = np.unique(y[~gaps], return_counts=True)[1] / (~gaps).sum()
+    surprise = -(~gaps).sum() * math.log((frequency**2).sum())
+    return surprise > LEAST_SURPRISE + len(terms) * math.log(2 * num_columns)
 
 
 def _can_be_written(column: Column, values: Values) -> bool:
     """Whether a computed number can be spelled as the column spells its own."""
-    return all(spelled(float(t), values.texts) == t for t in values.texts)
+    like = _texts(column)
+    return all(spelled(_number(t), like) == t for t in values.texts)
+
+
+def _texts(column: Column) -> list[str]:
+    return [t for texts in column.texts for t in texts]
+
+
+def _number(text: str) -> float:
+    """NaN if it is none."""
+    number = number_of(text, "," if "," in text else ".")
+    return math.nan if number is None else number
+
+
+def _places(texts: list[str]) -> int:
+    """Most digits after the decimal point or comma; beyond MOST_PLACES with exponents."""
+    if any("e" in t.lower() for t in texts):
+        return MOST_PLACES + 1
+    return max((len(t.strip().replace(",", ".").partition(".")[2]) for t in texts), default=0)
 
 
 def spelled(number: float, like: list[str]) -> str:
-    """A number as text, with a point only if the others have one."""
-    if any("." in t for t in like[:1]):
+    """A number as text, with as many decimals as the others have, and their decimal comma."""
+    places = _places(like)
+    number += 0.0  # no -0.0
+    if places > MOST_PLACES:
         return repr(float(number))
-    return str(int(number)) if number == int(number) else repr(number)
+    if places == 0:
+        return str(int(number)) if number == int(number) else repr(number)
+    fixed = f"{number:.{places}f}"
+    mark = "," if any("," in t for t in like) else "."
+    if any(len(t.strip().partition(mark)[2]) != places for t in like):  # 12.5 beside 12.25
+        fixed = fixed.rstrip("0")
+        if fixed.endswith("."):
+            fixed = fixed + "0" if any(t.endswith(mark + "0") for t in like) else fixed[:-1]
+    return fixed.replace(".", mark)
 
 
 def compute(column: Column, sources: list[list[str | None]]) -> list[str | None]:
@@ -150,7 +251,58 @@ def compute(column: Column, sources: list[list[str | None]]) -> list[str | None]
     if column.rule == "lookup":
         table = dict(column.lookup)
         return [table.get(t) for t in sources[0]]
-    operation = OPERATIONS[column.rule]
-    p, q = (np.array([math.nan if t is None else float(t) for t in s]) for s in sources)
-    like = column.texts[0]
-    return [None if math.isnan(z) else spelled(z, like) for z in operation(p, q).tolist()]
+    terms = [np.array([math.nan if t is None else _number(t) for t in s]) for s in sources]
+    like = _texts(column)
+    return [
+        None if math.isnan(z) else spelled(z, like) for z in _value(column.rule, terms).tolist()
+    ]
+
+
+def solved(columns: list[Column], table: Table) -> Table:
+    """The table in which a gap is computed where its total, and all that goes with it, is known."""
+    found = dict(table.columns)
+    for column in columns:
+        names = column.sources
+        is_formula = column.type == "determined" and column.rule != "lookup"
+        if (
+            not is_formula
+            or not {column.name, *names} <= set(found)
+            or len(set(names)) < len(names)
+        ):
+            continue
+        for place, name in enumerate(names):
+            others = [found[n] for n in (column.name, *names[:place], *names[place + 1 :])]
+            rows = found[name].codes < 0
+            for values in others:
+                rows = rows & (values.codes >= 0)
+            source = next(c for c in columns if c.name == name)
+            texts = _texts(source)
+            numbers = [_number(t) for t in texts]
+            known: dict[int, str] = {}
+            for row in np.flatnonzero(rows):
+                y, *terms = (_number(values.text(row)) for values in others)
+                x = _missing_term(column.rule, place, y, terms)
+                # a total that does not fit says nothing
+                if min(numbers) <= x <= max(numbers):
+                    known[row] = spelled(x, texts)
+            found[name] = _with_texts(found[name], known)
+    return replace(table, columns=found)
+
+
+def _missing_term(rule: str, place: int, y: float, terms: list[float]) -> float:
+    """The term at this place of a formula for y, given all others."""
+    if "*" in rule:
+        return y / terms[0] if terms[0] else math.nan
+    signs = [1, *(1 if mark == "+" else -1 for mark in rule.split()[1::2])]
+    sign = signs.pop(place)
+    return sign * (y - sum(s * x for s, x in zip(signs, terms, strict=True)))
+
+
+def _with_texts(values: Values, new: dict[int, str]) -> Values:
+    """A column with texts in some of its rows."""
+    if not new:
+        return values
+    texts = list(dict.fromkeys([*values.texts, *new.values()]))
+    codes = values.codes.copy()
+    codes[list(new)] = [texts.index(t) for t in new.values()]
+    return values._replace(texts=texts, codes=codes)

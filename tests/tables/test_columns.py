@@ -9,6 +9,7 @@ from bernoulli_diffusion.tables.description import Wish
 from bernoulli_diffusion.tables.encoding import Encoding
 from bernoulli_diffusion.tables.finding import LEVELS
 from bernoulli_diffusion.tables.planning import plan
+from bernoulli_diffusion.tables.rules import solved
 from bernoulli_diffusion.tables.table import Table, values_of
 
 RANDOM = np.random.default_rng(1)
@@ -182,6 +183,58 @@ def test_of_a_sum_and_its_summands_the_sum_is_computed():
     assert {c.name: c.sources for c in encoding.columns if c.sources} == {"total": ["one", "two"]}
 
 
+@pytest.mark.parametrize(("decimals", "comma"), [(0, False), (2, False), (2, True)])
+def test_a_total_of_several_columns_is_computed(decimals, comma):
+    """To the cent, although 0.1 + 0.2 is not 0.3 in binary; and so is what contains a subtotal."""
+    r = np.random.default_rng(4)
+    a, b, c, d = r.integers(0, 9000, (4, N)) * (1 if decimals else 100)
+    parts = {"all": a + b + c + d, "total": a + b + c, "a": a, "b": b, "c": c, "d": d, "again": d}
+    texts = {n: [f"{v / 100:.{decimals}f}" for v in x.tolist()] for n, x in parts.items()}
+    if comma:
+        texts = {n: [t.replace(".", ",") for t in x] for n, x in texts.items()}
+    table = table_of(**texts)
+    encoding = encoding_of(table)
+    assert {c.name: c.sources for c in encoding.columns if c.sources} == {
+        "all": ["a", "b", "c", "d"],
+        "total": ["a", "b", "c"],
+        "again": ["d"],
+    }
+    made = encoding.texts(encoding.codes(table), r.random((N, len(encoding.coded))))
+    for row in range(N):
+        number = {n: round(100 * float(v.text(row).replace(",", "."))) for n, v in made.items()}
+        assert number["total"] == number["a"] + number["b"] + number["c"]
+        assert number["all"] == number["total"] + number["d"]
+        assert made["again"].text(row) == made["d"].text(row)
+    if decimals:
+        assert {t[-3] for t in made["total"].texts} == {"," if comma else "."}
+
+
+def test_differences_of_several_columns_are_computed():
+    r = np.random.default_rng(5)
+    a, b, c = r.integers(0, 300, (3, N))
+    columns = encoding_of(table_of(left=a - b - c, a=a, b=b, c=c)).columns
+    assert [c.reason for c in columns if c.sources] == ["left + b + c in every row; computed"]
+
+
+def test_a_formula_that_few_rows_fit_by_chance_is_none():
+    few = RANDOM.integers(1, 4, (12, 30))
+    columns = {f"q{i}": [*x[:6], *x[:6]] for i, x in enumerate(few.T)}
+    assert not [c.reason for c in encoding_of(table_of(**columns)).columns if c.sources]
+
+
+def test_what_is_missing_of_a_total_is_computed():
+    a, b, c = RANDOM.integers(1, 90, (3, N))
+    encoding = encoding_of(table_of(a=a, b=b, c=c, total=a + b + c, area=a * b))
+    gaps = table_of(
+        a=[5, None, None, 5, None], b=[None, 7, None, 7, 2], c=[3, 3, 3, None, 3],
+        total=[60, 60, 60, 9999, None], area=[None, None, None, None, 30],
+    )  # fmt: skip
+    found = solved(encoding.columns, gaps).columns
+    assert [found["b"].text(i) for i in range(5)] == ["52", "7", None, "7", "2"]
+    assert [found["a"].text(i) for i in range(5)] == ["5", "50", None, "5", "15"]
+    assert found["c"].text(3) is None  # no such value was ever seen
+
+
 def test_what_chance_brings_about_determines_nothing():
     # two of 200 are ill, each in a town of its own
     ill = ["no"] * (N - 2) + ["yes"] * 2
@@ -274,6 +327,7 @@ def test_an_encoding_survives_as_plain_python():
         lambda s: s["columns"][0].update(surprise=1),
         lambda s: s["columns"].append(dict(s["columns"][0])),
         lambda s: s["columns"].append({"name": "d", "type": "determined", "sources": ["z"]}),
+        lambda s: s["columns"].append({"name": "d", "type": "determined", "sources": ["a"]}),
     ],
 )
 def test_a_state_that_is_not_sound_is_refused(change):
