@@ -92,13 +92,14 @@ class ReverseModel(nn.Module):
         x = torch.where(known, x_0, (torch.rand_like(x_0) < self.frequency).float()).cpu()
         (M, K), L = self.leaf.shape, x.shape[1]
         num_leaves, strings = choose(x, K)
+        all_pairs = pair_frequencies(x)
         self.leaf.fill_(ABSENT)
         parent, one = self.parent.view(M, K, L), self.one.view(2, M, K, L)
         for tree in range(M):
             leaves = grow(x, num_leaves)
             k = len(leaves)
             self.leaf[tree, :k] = torch.stack([leaf.log_share for leaf in leaves])
-            parent[tree, :k], one[:, tree, :k] = tie(x, leaves, strings)
+            parent[tree, :k], one[:, tree, :k] = tie(x, leaves, strings, all_pairs)
         self.set_parts()
 
     def set_parts(self) -> None:
@@ -262,12 +263,15 @@ def choose(x: Tensor, most_leaves: int) -> tuple[int, float]:
     held_out = min(MOST_HELD_OUT, int(HELD_OUT * len(x)))
     order = torch.randperm(len(x))
     test, train = x[order[:held_out]], x[order[held_out:]]
+    all_pairs = pair_frequencies(train)
     best = -torch.inf, 1, max(STRINGS)
     for num_leaves in sorted({min(most_leaves, k) for k in LEAVES}) if held_out else ():
         trees = [grow(train, num_leaves) for _ in range(TRIAL_TREES)]
         found = []
         for strings in STRINGS:
-            laws = [log_law(test, leaves, *tie(train, leaves, strings)) for leaves in trees]
+            laws = [
+                log_law(test, leaves, *tie(train, leaves, strings, all_pairs)) for leaves in trees
+            ]
             law = torch.stack(laws).logsumexp(dim=0).mean().item()
             found.append((law, num_leaves, strings))
         if max(found) < best:  # and still more leaves would be worse
@@ -324,17 +328,21 @@ def mutual_information(both: Tensor, one: Tensor, other: Tensor) -> Tensor:
     return information.clamp_min(0)
 
 
-def tie(x: Tensor, leaves: list[Leaf], strings: float) -> tuple[Tensor, Tensor]:
+def pair_frequencies(x: Tensor) -> Tensor:
+    """(L, L) how often two bits are both 1 in x (n, L); on the diagonal, how often each is."""
+    frequencies = (x.T @ x + 0.25) / (len(x) + 1)
+    frequencies.diagonal().copy_((x.sum(dim=0) + 0.5) / (len(x) + 1))
+    return frequencies
+
+
+def tie(x: Tensor, leaves: list[Leaf], strings: float, all_pairs: Tensor) -> tuple[Tensor, Tensor]:
     """The Chow-Liu tree of each leaf: parent (K, L), and (2, K, L) P(x_i = 1 | the parent's x).
 
     What is known from elsewhere counts for so many strings: of pairs of bits, their frequencies in all of
-    x; of a bit given its parent, half that, half the frequency of the bit in the leaf. A root is its own
-    parent. Bits asked for are roots, and certain.
+    x, all_pairs; of a bit given its parent, half that, half the frequency of the bit in the leaf. A root
+    is its own parent. Bits asked for are roots, and certain.
     """
-    n, L = x.shape
-    all_pairs = (x.T @ x + 0.25) / (n + 1)
-    mean = (x.sum(dim=0) + 0.5) / (n + 1)
-    all_pairs.diagonal().copy_(mean)
+    L, mean = x.shape[1], all_pairs.diagonal()
     parents, ones = [], []
     at_a_time = max(1, PAIRS_AT_A_TIME // L**2)
     for start in range(0, len(leaves), at_a_time):
