@@ -38,6 +38,8 @@ def encoding_of(
             raise ValueError("columns of another length")
     except ValueError as error:
         raise UserError(f"{printable(path)}: not a sound checkpoint: {error}") from None
+    if given is not None and not given.strip():
+        raise UserError(f"--given: is empty; expected {asking.HOW}")
     if given is not None and by_name:
         asking.question(encoding, asking.parse(given))
     return encoding if by_name or given is None else None
@@ -92,9 +94,12 @@ def conditional(
 ) -> dict[str, Values]:
     """N records that fulfil 'a=1, b>=2'; tells how probable that is and how good the draws are."""
     question = asking.question(encoding, asking.parse(text))
+    what = "what is asked for has"
+    if not question.is_all_in_bits(encoding):
+        what = "the part of it that bits can say has"
     found = generating.answer(encoding, diffusion, question, N, seed, particles, steps, batch_size)
     tell(
-        f"what is asked for has -log2 p = {0.0 - found.log_evidence / math.log(2):,.2f} under the model;"
+        f"{what} -log2 p = {0.0 - found.log_evidence / math.log(2):,.2f} under the model;"
         f" effective sample size {found.effective_sample_size:,.0f} of {particles:,} particles;"
         f" {found.ancestors:,} ancestors of {N:,} records"
     )

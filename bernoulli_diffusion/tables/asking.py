@@ -9,7 +9,8 @@ import numpy as np
 from ..system.errors import UserError, printable
 from .columns import Column
 from .encoding import Encoding
-from .table import MISSING, Values
+from .rules import interval
+from .table import MISSING, Values, is_number
 
 ANDS = re.compile(
     r"(?:\s(and|or|&&?)\s|(;)).*[=<>]", re.IGNORECASE
@@ -43,6 +44,18 @@ class Question(NamedTuple):
     allowed: np.ndarray
     share: np.ndarray
     conditions: list[Condition]
+
+    def is_all_in_bits(self, encoding: Encoding) -> bool:
+        """Whether pattern says all that is asked."""
+        pattern = self.pattern(encoding)
+        for allowed, share, column, place in zip(
+            self.allowed, self.share, encoding.coded, encoding.slices, strict=True
+        ):
+            own, k = pattern[place], column.num_codes
+            fits = ((column.patterns() == own) | (own < 0)).all(axis=1)
+            if (fits != allowed[:k]).any() or not np.isin(share[:k], [0, 1]).all():
+                return False
+        return not any(_is_formula(encoding.column(c.name)) for c in self.conditions)
 
     def pattern(self, encoding: Encoding) -> np.ndarray:
         """(L,) int8: the bits that all allowed codes have in common, -1 elsewhere.
@@ -114,6 +127,11 @@ def question(encoding: Encoding, conditions: list[Condition]) -> Question:
                 raise UserError(
                     f"--given: {printable(condition)}: {printable(column.name)} is {column.reason}"
                 )
+        elif column.type == "row number":
+            raise UserError(
+                f"--given: the column {printable(column.name)!r} counts the rows, so nothing can be"
+                " asked of it"
+            )
         elif column.type != "determined":
             raise UserError(
                 f"--given: the column {printable(column.name)!r} was left out of the model"
@@ -122,7 +140,53 @@ def question(encoding: Encoding, conditions: list[Condition]) -> Question:
         if not allowed[g].any():
             told = ", ".join(str(c) for c in conditions if c.name == column.name)
             raise UserError(f"--given: no value of {printable(column.name)} fits {printable(told)}")
+    for condition in conditions:
+        column = encoding.column(condition.name)
+        if _is_formula(column):
+            _check_formula(encoding, column, condition, allowed)
     return Question(allowed, share, conditions)
+
+
+def _is_formula(column: Column) -> bool:
+    return column.type == "determined" and column.rule != "lookup"
+
+
+def _check_formula(
+    encoding: Encoding, column: Column, condition: Condition, allowed: np.ndarray
+) -> None:
+    """Raises UserError if no values of its terms that are allowed give what is asked."""
+    wanted = [_number(column, v) for v in condition.values]
+    is_order = condition.operator not in ("=", "!=")
+    if (is_order and len(wanted) > 1) or (None in wanted and (is_order or any(condition.values))):
+        example = column.texts[0][0]
+        raise UserError(f"--given: {printable(condition)}: expected one number, such as {example}")
+    if None in wanted or condition.operator == "!=":
+        return
+    spans = []
+    for name in column.sources:
+        source = encoding.column(name)
+        codes = allowed[encoding.coded.index(source)]
+        texts = [t for c, ts in enumerate(source.texts) if codes[c] for t in ts]
+        numbers = [x for t in texts if (x := _number(source, t)) is not None]
+        spans.append((min(numbers, default=np.nan), max(numbers, default=np.nan)))
+    low, high = interval(column.rule, spans)
+    compare = {">": np.less, ">=": np.less_equal, "<": np.greater, "<=": np.greater_equal}
+    far = {">": high, ">=": high, "<": low, "<=": low}.get(condition.operator)
+    if far is None:
+        is_possible = any(low <= x <= high for x in wanted)
+    else:
+        is_possible = compare[condition.operator](wanted[0], far)
+    if not is_possible:
+        raise UserError(
+            f"--given: no value of {printable(column.name)} fits {printable(condition)};"
+            f" {printable(column.reason)}: from {low:g} to {high:g}"
+        )
+
+
+def _number(column: Column, text: str) -> float | None:
+    """The text as the column's number; 2.5 is one also where the column has decimal commas."""
+    x = column.number(text)
+    return float(text) if x is None and column.spelling == "," and is_number(text) else x
 
 
 def _column(encoding: Encoding, condition: Condition) -> Column:
@@ -153,7 +217,7 @@ def fits(column: Column, texts: list[str | None], condition: Condition) -> np.nd
     operator, values = condition.operator, condition.values
     if operator in ("=", "!="):
         wanted = {v for v in values if v}
-        numbers = {x for v in wanted if column.numbers and (x := column.number(v)) is not None}
+        numbers = {x for v in wanted if column.numbers and (x := _number(column, v)) is not None}
 
         def is_one(text: str | None) -> bool:
             if text is None:
@@ -173,7 +237,7 @@ def _place_of(column: Column, text: str) -> float:
     if column.type == "ordered":
         code = column.code_of(text)
         return float("nan") if code is None else code
-    x = column.number(text)
+    x = _number(column, text)
     return float("nan") if x is None else x
 
 
@@ -204,7 +268,7 @@ def _check_values(column: Column, condition: Condition) -> None:
 def _check_levels(column: Column, levels: list[str], condition: Condition) -> None:
     for value in condition.values:
         known = value in levels or not value
-        x = column.number(value) if column.numbers else None
+        x = _number(column, value) if column.numbers else None
         if not known and x is not None:
             known = any(column.number(t) == x for t in levels)
         if not known:

@@ -102,7 +102,7 @@ def find(
     if wanted == "date" and dates is None:
         raise UserError(f"{name}: asked for as a date, but no form of dates fits all its values")
     if wanted == "yes/no" and k != 2:
-        raise UserError(f"{name}: asked for as yes/no, but it has {k:,} different values")
+        raise UserError(f"{name}: asked for as yes/no, but it has {plural(k, 'different value')}")
     column.type = wanted
     if wanted == "row number":
         column.start = int(numbers[0][0])

@@ -189,6 +189,17 @@ def _value(rule: str, terms: list[np.ndarray]) -> np.ndarray:
     return value
 
 
+def interval(rule: str, spans: list[tuple[float, float]]) -> tuple[float, float]:
+    """The least and the most that a formula can be, of terms that lie in these spans."""
+    if "*" in rule:
+        corners = [x * y for x, y in itertools.product(*spans)]
+        return min(corners), max(corners)
+    signs = ["+", *rule.split()[1::2]]
+    ends = [(a, b) if s == "+" else (-b, -a) for s, (a, b) in zip(signs, spans, strict=True)]
+    low, high = zip(*ends, strict=True)
+    return sum(low), sum(high)
+
+
 def _holds(
     rule: str, terms: list[np.ndarray], y: np.ndarray, tolerance: float, num_columns: int
 ) -> bool:

@@ -78,7 +78,9 @@ def read_lines(
     if with_names == "no names" and any(map(str.isalpha, itertools.chain(*rows[0]))):
         with_names += " (if the first line has them: --header yes)"
     left_out = f", {plural(empty, 'empty column')} at the end left out" if empty else ""
-    understood = f"{len(rows):,} rows, {plural(width, 'column')}{how}, {with_names}{left_out}{also}"
+    understood = (
+        f"{plural(len(rows), 'row')}, {plural(width, 'column')}{how}, {with_names}{left_out}{also}"
+    )
     if not header and (bits := as_bits(columns.values())) is not None:
         return Strings(bits, f"{understood}: bits", weights)
     form = {"kind": "text", "separator": separator if separator != " " else ",", "header": header}

@@ -81,11 +81,11 @@ def to_parquet(columns: dict[str, Values], encoding: Encoding, stream) -> None:
 
 
 def _with_number_type(values: Values) -> Values:
-    """The column as Int64 or Float64 if texts of a file are plain numbers."""
+    """The column as Int64 or Float64 if texts of a file are numbers, with decimal commas too."""
     found = as_numbers(values)
-    if not found or found[1] != ".":
+    if not found or found[1] not in (".", ","):
         return values
-    texts = [t.strip().replace("−", "-") for t in values.texts]
+    texts = [t.strip().replace("−", "-").replace(",", ".") for t in values.texts]
     if not all(re.fullmatch(r"[+-]?\d+", t) for t in texts):
         return values._replace(texts=texts, dtype="Float64")
     fits = all(abs(int(t)) < 2**63 for t in texts)
@@ -98,7 +98,8 @@ def to_array(columns: dict[str, Values], encoding: Encoding) -> np.ndarray:
     made = []
     for name, values in columns.items():
         try:
-            numbers = [float(t == "True") if dtype.kind == "b" else float(t) for t in values.texts]
+            texts = _with_number_type(values).texts
+            numbers = [float(t == "True") if dtype.kind == "b" else float(t) for t in texts]
         except ValueError:
             if dtype.kind in "US":
                 made.append(np.array([*values.texts, ""])[values.codes])

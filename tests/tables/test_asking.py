@@ -12,8 +12,11 @@ from bernoulli_diffusion.tables.table import Table, values_of
 N = 300
 RANDOM = np.random.default_rng(0)
 AGE = RANDOM.integers(18, 60, N)
+CHILDREN = RANDOM.integers(0, 9, N)
 COLUMNS = {
     "age": AGE,
+    "children": CHILDREN,
+    "household": AGE + CHILDREN,
     "agesq": AGE**2,
     "minor": np.where(AGE < 21, "yes", "no"),
     "smoker": RANDOM.choice(["yes", "no"], N),
@@ -83,6 +86,29 @@ def test_an_interval_is_said_by_its_known_bits(table, encoding):
     assert (matches == ((AGE >= 40) & (AGE < 50))).all()
 
 
+def test_whether_bits_say_all_that_is_asked(encoding):
+    for text, is_said in {
+        "age>=40": True,
+        "smoker=yes, town=Bonn": True,
+        "pay=": True,
+        "town=Bonn|Trier": True,  # neither of the two others
+        "age=20|30": False,
+        "pay>=2000": False,  # part of a bin
+        "household>30": False,  # of two columns
+    }.items():
+        asked = asking.question(encoding, asking.parse(text))
+        assert asked.is_all_in_bits(encoding) == is_said, text
+
+
+def test_a_number_may_have_a_point_where_the_column_has_commas():
+    texts = [f"{i % 70},5" for i in range(N)]
+    table = Table({"x": values_of(texts, {""}), "y": values_of("ab" * (N // 2), {""})}, "", {})
+    encoding = plan(table, np.ones(N, bool))
+    for one, other in (("x>10.5", 'x>"10,5"'), ("x=3.5", 'x="3,5"')):
+        found = [asking.question(encoding, asking.parse(text)) for text in (one, other)]
+        assert (found[0].share == found[1].share).all()
+
+
 def test_quotes_of_other_languages_are_no_part_of_a_value():
     [one, other, odd] = asking.parse("""'smoker' = 'yes', town="O'Neil's", "x=y">=2""")
     assert (odd.name, odd.operator, odd.values) == ("x=y", ">=", ["2"])
@@ -135,6 +161,12 @@ def test_quotes_keep_what_separates_elsewhere(text, name, values):
         ("minor=yes, age>50", ["no value of age"]),
         ("age>30 and smoker=yes", ["with commas, not with 'and'"]),
         ("age>30 & smoker=yes", ["with commas, not with '&'"]),
+        ("household>200", ["no value of household", "age + children in every row", "to 67"]),
+        ("household<=17", ["no value of household", "from 18"]),
+        ("household>60, age<40", ["no value of household", "to 47"]),
+        ("household=500", ["no value of household"]),
+        ("household>many", ["expected one number"]),
+        ("household=many", ["expected one number"]),
     ],
 )
 def test_mistakes_in_conditions_are_told_before_anything_is_drawn(text, words, encoding):

@@ -171,15 +171,21 @@ def test_what_parquet_cannot_hold_is_told():
 
 def test_numbers_of_a_csv_are_numbers_in_parquet(tmp_path):
     pytest.importorskip("pyarrow")
-    lines = ("n,x,zip,t,big", "1,0.5,01234,a,9007199254740993", ",−2,01235,b,7", "3,,01234,a,7")
+    lines = (
+        "n;x;zip;t;big;euro",
+        "1;0.5;01234;a;9007199254740993;1,25",
+        ";−2;01235;b;7;3",
+        "3;;01234;a;7;4,5",
+    )
     (tmp_path / "t.csv").write_text("\n".join(lines) + "\n")
     table = reading.read(tmp_path / "t.csv")
     encoding = plan(table, np.ones(3, bool))
     stream, codes = io.BytesIO(), encoding.codes(table)
     writing.to_parquet(encoding.texts(codes, np.zeros(codes.shape)), encoding, stream)
     back = pandas.read_parquet(io.BytesIO(stream.getvalue()))
-    kinds = {n: str(back[n].dtype) for n in ("n", "x", "big")}
-    assert kinds == {"n": "Int64", "x": "Float64", "big": "Int64"}
+    kinds = {n: str(back[n].dtype) for n in ("n", "x", "big", "euro")}
+    assert kinds == {"n": "Int64", "x": "Float64", "big": "Int64", "euro": "Float64"}
+    assert back.euro.tolist() == [1.25, 3, 4.5]
     assert back.big.tolist() == [9007199254740993, 7, 7]
     assert back.x.dropna().tolist() == [0.5, -2]
     assert back.zip.tolist() == ["01234", "01235", "01234"]
