@@ -1,6 +1,8 @@
 """BernoulliDiffusion: the whole of it from Python, in the habits of scikit-learn."""
 
 import math
+import operator
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -102,8 +104,9 @@ class BernoulliDiffusion(BaseEstimator):
         config = self._config()
         if "weight" in (self.types or {}).values():
             raise ValueError("types: weights of rows are given to fit, as sample_weight")
+        self._check_device()
         self.encoding_ = None
-        table = self._table_of(X)
+        table = self._table_of(X, is_table=bool(self.types))
         if len(table) < 2:
             raise ValueError("X has one row (n_samples=1); there is nothing to learn from it")
         counts = _weights_of(sample_weight, len(table))
@@ -162,8 +165,7 @@ class BernoulliDiffusion(BaseEstimator):
     def sample(self, n_samples: int = 1, random_state=None):
         """n_samples rows of the form of X. random_state: an int; default: the model's own."""
         self._check_is_fitted()
-        if n_samples < 1:
-            raise ValueError(f"n_samples: expected at least 1, found {n_samples}")
+        _check_count("n_samples", n_samples)
         seed = _seed(self.random_state if random_state is None else random_state)
         device = self.diffusion_.process.alpha.device
         if self.encoding_ is None:
@@ -196,6 +198,7 @@ class BernoulliDiffusion(BaseEstimator):
     def conditional(self, X, n: int = 1, random_state=None, particles: int = 64):
         """Each row of X n times, one below the other, with its gaps filled by draws given the rest."""
         self._check_is_fitted()
+        _check_count("n", n)
         seed = _seed(self.random_state if random_state is None else random_state)
         if self.encoding_ is None:
             patterns = torch.from_numpy(self._bits(X, may_be_unknown=True))
@@ -290,8 +293,29 @@ class BernoulliDiffusion(BaseEstimator):
         model.encoding_ = Encoding.of_state(saved["columns"]) if saved["columns"] else None
         columns = model.encoding_.columns if model.encoding_ else None
         model.n_features_in_ = len(columns) if columns else model.length_
+        if columns and model.encoding_.form.get("kind") != "array":
+            model.feature_names_in_ = np.array([c.name for c in columns], object)
         model._as, model._dtype = np.ndarray, None
         return model
+
+    def __getstate__(self) -> dict:
+        """For pickle and joblib, which know no class of a network's file: the bytes of a checkpoint."""
+        state = self.__dict__.copy()
+        if "diffusion_" in state:
+            with tempfile.TemporaryDirectory() as folder:
+                self.save(Path(folder) / "model.pt")
+                state["diffusion_"] = (Path(folder) / "model.pt").read_bytes()
+        return state
+
+    def __setstate__(self, state: dict) -> None:
+        self.__dict__.update(state)
+        if "diffusion_" in state:
+            with tempfile.TemporaryDirectory() as folder:
+                path = Path(folder) / "model.pt"
+                path.write_bytes(state["diffusion_"])
+                self.diffusion_ = checkpoints.restore(  # what is unpickled is trusted
+                    checkpoints.load(path), path, trust_code=True, device=self.device
+                )
 
     # --- X in and out
 
@@ -300,6 +324,10 @@ class BernoulliDiffusion(BaseEstimator):
         if hasattr(X, "iloc") and hasattr(X, "columns"):
             with _as_value_error():
                 return frames.read_frame(X, "X")
+        if isinstance(X, str | Path):
+            raise ValueError(
+                f"X is a name, {str(X)!r}; read the file first, as pandas.read_csv does"
+            )
         if isinstance(X, torch.Tensor):
             X = X.cpu().numpy()
         if hasattr(X, "toarray"):
@@ -337,7 +365,8 @@ class BernoulliDiffusion(BaseEstimator):
         return Table(columns, "an array", {"kind": "array", "dtype": str(X.dtype)})
 
     def _bits(self, X, may_be_unknown: bool = False) -> np.ndarray:
-        if _width(X) != self.n_features_in_:
+        is_frame = hasattr(X, "columns")  # what it lacks is told by name; ids may be missing
+        if _width(X) != self.n_features_in_ and not (is_frame and self.encoding_):
             raise ValueError(
                 f"X has {_width(X)} features, but {type(self).__name__} is expecting"
                 f" {self.n_features_in_} features as input"
@@ -367,6 +396,13 @@ class BernoulliDiffusion(BaseEstimator):
         if self.encoding_.form.get("kind") == "array":
             return writing.to_array(columns, self.encoding_)
         return writing.to_frame(columns, self.encoding_)
+
+    def _check_device(self) -> None:
+        try:
+            torch.empty(0, device=self.device)
+        except (RuntimeError, AssertionError) as error:  # the latter of a torch without CUDA
+            reason = str(error).partition("\n")[0]
+            raise ValueError(f"device={self.device!r}: {reason}") from None
 
     def _check_is_fitted(self) -> None:
         if not hasattr(self, "diffusion_"):
@@ -418,9 +454,21 @@ def _width(X) -> int:
     return int(shape[1]) if len(shape) > 1 else 1
 
 
+def _check_count(name: str, count) -> None:
+    """Raises ValueError, or TypeError for what is no whole number."""
+    try:
+        number = operator.index(count)
+    except TypeError:
+        raise TypeError(f"{name}: expected a whole number, found {count!r}") from None
+    if number < 1:
+        raise ValueError(f"{name}: expected at least 1, found {number}")
+
+
 def _seed(random_state) -> int:
     if random_state is None:
         return 0
     if hasattr(random_state, "randint"):  # a RandomState
         return int(random_state.randint(2**31))
+    if hasattr(random_state, "integers"):  # a Generator
+        return int(random_state.integers(2**31))
     return int(random_state)

@@ -1,7 +1,9 @@
 """BernoulliDiffusion, as it is used from Python."""
 
+import copy
 import itertools
 import math
+import pickle
 from pathlib import Path
 
 import exact
@@ -213,7 +215,35 @@ def test_what_is_no_table(bad, words):
         BernoulliDiffusion(**TINY).fit(bad)
 
 
+def test_pickled_and_deep_copied_it_is_the_same(model):
+    again = copy.deepcopy(pickle.loads(pickle.dumps(model)))
+    assert (again.sample(5, random_state=2) == model.sample(5, random_state=2)).all()
+    assert pickle.loads(pickle.dumps(BernoulliDiffusion(epochs=3))).epochs == 3
+
+
+def test_a_frame_is_asked_about_by_its_names(tmp_path):
+    """A number that was not in training counts as the nearest; what was left out may be missing."""
+    pandas = pytest.importorskip("pandas")
+    r = np.random.default_rng(0)
+    frame = pandas.DataFrame({"age": r.integers(20, 40, 90), "town": r.choice(["a", "b", "c"], 90)})
+    frame["name"] = [f"n{i}" for i in r.permutation(90)]
+    model = BernoulliDiffusion(epochs=1, T=20).fit(frame)
+    rows = frame[["town", "age"]].head(2)
+    expected = model.score_samples(rows.assign(age=39))
+    assert (model.score_samples(rows.assign(age=50)) == expected).all()
+    with pytest.raises(ValueError, match="no column 'age'"):
+        model.score_samples(frame[["town", "name"]])
+    model.save(tmp_path / "model.pt")
+    assert list(BernoulliDiffusion.load(tmp_path / "model.pt").feature_names_in_) == list(frame)
+
+
 def test_wrong_settings_are_value_errors():
+    with pytest.raises(ValueError, match="device='cuda:77'"):
+        BernoulliDiffusion(device="cuda:77").fit(X)
+    with pytest.raises(ValueError, match="read the file first"):
+        BernoulliDiffusion().fit("survey.csv")
+    with pytest.raises(ValueError, match="no column 'a'; there are column_1"):
+        BernoulliDiffusion(types={"a": "number"}).fit(X)
     with pytest.raises(ValueError, match="epochs"):
         BernoulliDiffusion(epochs=-1).fit(X)
     with pytest.raises(ValueError, match="fit first"):
@@ -228,6 +258,8 @@ def test_what_a_model_cannot_be_asked(model):
         model.conditional(X[:2] + 0.5)
     with pytest.raises(ValueError, match="n_samples: expected at least 1, found 0"):
         model.sample(0)
+    with pytest.raises(TypeError, match=r"n_samples: expected a whole number, found 2\.5"):
+        model.sample(2.5)
 
 
 def test_models_of_real_numbers_are_refused():

@@ -116,7 +116,7 @@ class Column:
         return number_of(text, self.spelling or ".")
 
     def code_of(self, text: str) -> int | None:
-        """The code of a text, or None for one that was never seen."""
+        """The code of a text, or None for one that was never seen. A number's is that of the nearest."""
         if self._code_of_text is None:
             self._code_of_text = {t: c for c, texts in enumerate(self.texts) for t in texts}
         code = self._code_of_text.get(text)
@@ -125,6 +125,9 @@ class Column:
                 code = max(0, int(np.searchsorted(self.numbers, x, "right")) - 1)
             elif x in self.numbers:  # spelled otherwise
                 code = self.numbers.index(x)
+            elif x == x:
+                inside = min(max(x, self.numbers[0]), self.numbers[-1])
+                code = int(np.abs(np.array(self.numbers) - inside).argmin())
         if code is None:  # " yes" for "yes"
             code = self._code_of_text.get(text.strip())
         return code

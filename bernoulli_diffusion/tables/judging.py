@@ -10,10 +10,12 @@ from torch import Tensor
 from ..bits.data import BitStrings
 from ..diffusion import Diffusion
 from ..noise import Noise, derive_seed
+from ..system.command_line import tell
 from ..system.errors import UserError, printable
+from .columns import Column
 from .encoding import Encoding
 from .reading import read_like
-from .table import Strings, weights_of
+from .table import Strings, Values, weights_of
 
 DRAWS = 128  # times t of a record, from which its columns' bits are told
 SURE = 1e4  # log-odds that leave a bit no cost
@@ -23,8 +25,9 @@ EXPLAINING = 31  # stream of random numbers derived from a seed
 def read_records(encoding: Encoding, path: Path) -> BitStrings:
     """The rows of a table as the strings that the model is about.
 
-    A gap where there was none in training is bits that are unknown.
-    Raises UserError for a column that is missing, and for a value that was never seen in training.
+    A gap where there was none in training is bits that are unknown, a number that was never seen there
+    counts as the nearest one, which is told.
+    Raises UserError for a column that is missing, and for a level that was never seen in training.
     """
     table = read_like(encoding.form, path)
     place, weights = printable(path), None
@@ -43,6 +46,7 @@ def read_records(encoding: Encoding, path: Path) -> BitStrings:
                         f"{place}: record {row}: {printable(column.name)} was never"
                         f" {printable(text)!r} in training, so the record has no probability; take it out"
                     )
+            _tell_unseen(column, values, place)
         bits = encoding.encode(table)
         for column in encoding.columns:
             if column.type == "weight" and column.name in table.columns:
@@ -55,6 +59,20 @@ def read_records(encoding: Encoding, path: Path) -> BitStrings:
     strings = BitStrings.from_bits(bits)
     strings.weights = weights
     return strings
+
+
+def _tell_unseen(column: Column, values: Values, place: str) -> None:
+    """How many rows have a number that was not in training, where each has a code of its own."""
+    if not column.numbers or column.is_binned():
+        return
+    unseen = [i for i, t in enumerate(values.texts) if column.number(t) not in column.numbers]
+    if unseen:
+        rows = int(np.isin(values.codes, unseen).sum())
+        tell(
+            f"note: {place}: {printable(column.name)}: {rows:,} of {len(values.codes):,} rows hold a"
+            f" value not seen in training, such as {printable(values.texts[unseen[0]])}; the nearest one"
+            " counts"
+        )
 
 
 @torch.inference_mode()

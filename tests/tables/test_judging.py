@@ -55,12 +55,15 @@ def test_columns_add_up_to_the_bound_and_the_odd_one_stands_out(table):
     assert int(np.argmax(beyond)) == 0
 
 
-def test_what_has_no_probability_is_told(table, tmp_path):
+def test_what_has_no_probability_is_told(table, tmp_path, capfd):
     encoding = plan(table, np.ones(N, bool))
     path = tmp_path / "t.csv"
     path.write_text("b,a\nl0,0\nl9,1\n")
     with pytest.raises(UserError, match=r"record 2: b was never 'l9'"):
         judging.read_records(encoding, path)
+    path.write_text("b,a\nl0,0\nl1,77\n")  # a number counts as the nearest
+    assert judging.read_records(encoding, path).bits()[1, :3].tolist() == [1, 1, 1]
+    assert "a: 1 of 2 rows hold a value not seen in training, such as 77;" in capfd.readouterr().err
     path.write_text("b,c\nl0,0\n")
     with pytest.raises(UserError, match="no column 'a'"):
         judging.read_records(encoding, path)
