@@ -28,8 +28,9 @@ def parse_arguments():
         "--weights-by",
         metavar="FILE",
         type=Path,
-        help="strings to choose the shares by, such as val.txt; the result is never worse on them than"
-        " the best member, beyond what chance does. Without it all members count alike",
+        help="strings to choose the shares by, such as val.txt, or of a table its CSV; the result is"
+        " never worse on them than the best member, beyond what chance does. Without it all members"
+        " count alike",
     )
     parser.add_shared("--seed", "--device", "--trust-code")
     arguments = parser.parse_args()
@@ -45,6 +46,7 @@ def main() -> None:
         from .on_file import read_samples
         from .system.device import choose_device
         from .system.errors import UserError
+        from .tables import answering
         from .training import checkpoint as checkpoints
         from .training.shares import fit_shares
 
@@ -72,8 +74,9 @@ def main() -> None:
             for path, member, _ in members
         ]
         config = checkpoints.config_of(first, first_path)
+        encoding = answering.encoding_of(first, first_path)
         strings = read_samples(
-            arguments.weights_by, diffusions[0], config, first["sequence_length"]
+            arguments.weights_by, diffusions[0], config, first["sequence_length"], encoding
         )
         fitted = fit_shares(diffusions, strings, arguments.seed, device)
         shares, report = fitted.shares, fitted.report()

@@ -14,14 +14,21 @@ def main() -> None:
     parser = ArgumentParser(
         description="Make report.html in results folders again, from results.json and the pictures."
     )
-    parser.add_argument("folders", nargs="+", metavar="RESULTS_DIR", type=Path)
+    parser.add_argument(
+        "folders",
+        nargs="+",
+        metavar="RESULTS_DIR",
+        type=Path,
+        help="or the folder of a run: all its results folders",
+    )
     arguments = parser.parse_args()
     from .config import load_config  # torch takes a second to import
     from .kinds import kind_of
     from .results import page, record
+    from .results.runs import find_results
     from .system.errors import UserError
 
-    for folder in arguments.folders:
+    for folder in [folder for path in arguments.folders for folder in find_results(path)]:
         results = record.read(folder)
         config = load_config(folder / "config.yaml")
         try:

@@ -471,6 +471,7 @@ def test_every_command_has_help_and_a_version(name, option, monkeypatch, capsys)
     told = capsys.readouterr().out
     version = f"bernoulli-diffusion {__version__}\n"
     assert told == version if option == "--version" else "--version" in told
+    assert max(map(len, re.split("\npositional|\noptions", told)[0].splitlines())) < 81
 
 
 @pytest.mark.usefixtures("no_pictures")

@@ -10,6 +10,7 @@ import os
 import shlex
 import signal
 import sys
+import textwrap
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +24,7 @@ OUT_OF_MEMORY = (
     " network's options under model.reverse_model (generate.py: --batch-size)"
 )
 
+HELP_WIDTH = 78
 SECONDS_TO_SPEAK = 3
 SECONDS_OF_ONE_STOP = 1.0  # two signals within them are one request to stop
 FULL = (errno.ENOSPC, errno.EDQUOT)  # a disk, or one's share of it
@@ -42,6 +44,10 @@ class ArgumentParser(argparse.ArgumentParser):
         if prog is None:
             words = called_as()
             prog = " ".join(words) if "-m" in words else Path(words[-1]).name
+        if "\n" not in (description := options.get("description") or ""):
+            options["description"] = textwrap.fill(
+                description, HELP_WIDTH
+            )  # beside lines as they are
         super().__init__(prog, **options)
         self.meant = meant or (lambda _: None)
         self.register("type", Path, path_of)  # of every argument with type=Path
