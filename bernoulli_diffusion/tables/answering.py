@@ -96,7 +96,7 @@ def conditional(
     question = asking.question(encoding, asking.parse(text))
     what = "what is asked for has"
     if not question.is_all_in_bits(encoding):
-        what = "the part of it that bits can say has"
+        what = "of what is asked for, the part that bits can say has"
     found = generating.answer(encoding, diffusion, question, N, seed, particles, steps, batch_size)
     tell(
         f"{what} -log2 p = {0.0 - found.log_evidence / math.log(2):,.2f} under the model;"

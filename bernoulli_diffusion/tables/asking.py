@@ -179,7 +179,7 @@ def _check_formula(
     if not is_possible:
         raise UserError(
             f"--given: no value of {printable(column.name)} fits {printable(condition)};"
-            f" {printable(column.reason)}: from {low:g} to {high:g}"
+            f" it goes from {low:g} to {high:g} ({printable(column.reason)})"
         )
 
 
