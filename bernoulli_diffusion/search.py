@@ -12,6 +12,7 @@ import shlex
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
@@ -43,8 +44,8 @@ BRIEFEST = BRIEF | {"training.num_val_samples": 1, "training.num_bound_draws": 3
 TRIAL_DRAWS = 1 << 12  # on which trials are compared; the shares are chosen on more, if time allows
 OVERTIME = 1.5  # times its own time: then a trial is stopped, for the others' sake
 SECONDS_BESIDE = 5.0  # that a trial is thought to take to start, and to draw its last pictures
-MORE_ROUNDS = 8  # with other seeds, if trials ended early and there is time
-MOST_MEMBERS = 10  # that the ensemble is chosen from
+MORE_ROUNDS = 8  # of whoever is next, if trials ended early and there is time
+MOST_MEMBERS, MOST_ALIKE = 10, 3  # that the ensemble is chosen from, in all and of one candidate
 POLL_SECONDS = 0.2
 
 
@@ -130,7 +131,7 @@ def main() -> None:
     with lock(search.folder):
         search.load()
         search.run_all()
-        best, members = search.best(), search.done()[:MOST_MEMBERS]
+        best, members = search.best(), search.members()
         tell(f"{search.clock()} choosing shares among the best {len(members)}")
         paths = [trial.checkpoint for trial in members]
         num_draws = search.num_draws(members, MOST_DRAWS)
@@ -305,7 +306,7 @@ class Search:
     # ------------------------------------------------------------------------------- trials
 
     def run_all(self) -> None:
-        """All rounds, and then the best candidates with other seeds, until the time is over."""
+        """All rounds, and then others in turn, until the time is over."""
         names = list(self.candidates)
         while len(names) > 2:  # better a few with enough time
             if self.seconds_of_each(len(names), 0, self.most_seconds) >= LEAST_SECONDS:
@@ -321,8 +322,8 @@ class Search:
         for r in range(ROUNDS, ROUNDS + MORE_ROUNDS):  # trials that ended early have left some
             if self.seconds_left() < 2 * LEAST_SECONDS:
                 break
-            for name in self.kept(self.processes):
-                if not any(t.candidate == name and t.round == r for t in self.trials):
+            if not any(t.round == r for t in self.trials):
+                for name in self.in_turn(self.processes):
                     self.trials.append(Trial(name, r, self.seconds_left() / 60, r))
             self.run_round(r)
 
@@ -463,6 +464,25 @@ class Search:
         trained = [name for name in ranking if self.candidates[name].trains][:most]
         better = ranking[: ranking.index(trained[-1])] if trained else ranking
         return [name for name in ranking if name in trained + better]
+
+    def in_turn(self, most: int) -> list[str]:
+        """Names of those that train on in what time is left: who had the fewest long trials.
+
+        Of these first RUN_DIR's network and the default one, which short trials do not do justice.
+        """
+        long = Counter(t.candidate for t in self.trials if t.round >= ROUNDS - 1)
+        names = [name for name in self.ranking() if self.candidates[name].trains]
+        return sorted(names, key=lambda n: (long[n], n not in ("own", "default")))[:most]
+
+    def members(self) -> list[Trial]:
+        """Those that an ensemble is chosen from: the best, but few of the same candidate."""
+        of = Counter()
+        found = []
+        for trial in self.done():
+            of[trial.candidate] += 1
+            if of[trial.candidate] <= MOST_ALIKE:
+                found.append(trial)
+        return found[:MOST_MEMBERS]
 
     def num_draws(self, members: list[Trial], most: int) -> int:
         """On how many draws, at most so many, there is time to choose shares, and to check them."""

@@ -88,15 +88,15 @@ def test_halving_gives_the_best_quarter_four_times_the_time(tmp_path):
     assert one.ranking() == ["b", "d", "c", "e", "a"]
 
 
-def test_time_that_is_left_goes_to_other_seeds_of_the_best(tmp_path):
+def test_time_that_is_left_goes_to_whoever_had_no_long_trial(tmp_path):
     one = Clockwork(tmp_path)
     of_each = one.seconds_of_each
     one.minutes *= 2
     one.seconds_of_each = lambda *args: of_each(*args) / 2  # as if the trials had ended early
     one.run_all()
     (more,) = [t for t in one.trials if t.round >= search.ROUNDS]
-    assert more.candidate == "b"
-    assert len({t.seed for t in one.trials if t.candidate == "b"}) == 4
+    assert more.candidate == "d"  # b, the best, had one
+    assert len({t.seed for t in one.trials if t.candidate == "d"}) == 3
     assert one.now <= 1200
 
 
@@ -110,6 +110,29 @@ def test_who_need_not_train_goes_on_while_it_is_better_and_takes_nobodys_place(
     assert [t.round for t in one.trials if t.candidate == name] == rounds
     trained = [t.candidate for t in one.trials if t.round == 1 and t.candidate != name]
     assert trained == [n for n in "bdcea" if n != name][:2]
+
+
+def test_the_default_network_has_the_first_turn_and_then_all_have_theirs(tmp_path):
+    one = Clockwork(tmp_path)
+    one.candidates["default"] = Candidate("default")
+    one.candidates["forest"] = Candidate("forest", trains=False)
+    for rank, name in enumerate(("forest", "b", "d", "default")):
+        one.trials.append(Trial(name, 0, 1.0, 0, "done", "x", float(rank), 0.1))
+    turns = []
+    for r in range(search.ROUNDS, search.ROUNDS + 5):
+        (name,) = one.in_turn(1)
+        one.trials.append(Trial(name, r, 1.0, r, "done", "x", 9.0, 0.1))
+        turns.append(name)
+    assert turns == ["default", "b", "d", "default", "b"]
+    assert one.in_turn(2) == ["d", "default"]
+
+
+def test_an_ensemble_is_not_chosen_from_one_candidate_alone(tmp_path):
+    one = Clockwork(tmp_path)
+    for k in range(20):
+        name = "a" if k < 12 else "b" if k < 18 else "c"
+        one.trials.append(Trial(name, k, 1.0, 0, "done", "x", float(k), 0.1))
+    assert [t.seed for t in one.members()] == [0, 1, 2, 12, 13, 14, 18, 19]
 
 
 def test_an_ensemble_is_chosen_by_fewer_draws_where_time_is_short(tmp_path):

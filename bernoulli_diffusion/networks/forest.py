@@ -6,7 +6,7 @@ leaf's own Chow-Liu tree. Many trees, whose questions are the best of a few draw
 with equal shares. Seen through noise, two sweeps along the Chow-Liu trees tell for all leaves together
 how probable each is, and what bit i is. prepare() grows the forest; some of its strings, held out, say
 how many leaves there should be. A string that is like none before is left to one more tree, without
-questions and ties. All that training changes are the shares of the trees, and that last one.
+questions and ties. Training ends before the first step: only the shares of the trees could gain by it.
 Logit i never sees bit i.
 
 Source: cutset networks (Rahman, Kothalkar & Gogate 2014), and ensembles of random ones (Di Mauro et al.
@@ -42,6 +42,8 @@ PRODUCTS = 6  # of probabilities of SURE and more, that are still no less than L
 
 class ReverseModel(nn.Module):
     """P(x) = sum over trees P(tree) sum over leaves P(leaf) prod_i P(x_i | x_parent(i, leaf), leaf)."""
+
+    trains = False  # prepare() finds all that matters, and a step takes long
 
     def __init__(
         self, sequence_length: int, T: int, num_trees: int = 20, num_leaves: int | None = None

@@ -70,6 +70,7 @@ class Loop:
         self.clip = Clip(self.training.clip_thresh, self.device)
         is_adaptive = self.training.lr_schedule == "adaptive"
         self.plan = (Recipe if is_adaptive else Plan)(self.training, batches.steps_per_epoch)
+        self.plan.is_ready = not getattr(model, "trains", True)
         self.best: Best | None = None  # of a recipe, which goes back to it
         self.step = 0  # steps done
         self.validated_at: int | None = None  # the step of the last validation

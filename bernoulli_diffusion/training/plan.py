@@ -18,6 +18,8 @@ LIMIT = 2.0  # standard errors by which a bound is worse than the best before it
 WORSE_PATIENCE = 1.5, 200  # times the best look's step and as many more: end, if the bound is worse
 FLAT_PATIENCE = 2.0, 1500  # the same, if it is not: a plateau may have an end
 
+READY = "finished: prepare() has found all that this network learns"
+
 MEMORIES = 2.0, 9.0  # steps so far for each that the averaged weights remember: least and most
 FULL_MEMORY = 9000  # steps after which they remember as many as training.ema_decay says
 
@@ -37,6 +39,7 @@ class Plan:
     best_bound: float = math.inf  # bits
     validations_without_progress: int = 0
     is_warm: bool = False  # begun with trained weights, which compete from step 0 on
+    is_ready: bool = False  # prepare() has found everything: there is no step to take
     warm_from: int = 0  # the step from which the learning rate rises ...
     warm_rate: float = 0.0  # ... from this: those of a run that got more epochs
 
@@ -93,7 +96,7 @@ class Plan:
 
         Untrained ones, at step 0, do not compete.
         """
-        competes = step > 0 or self.is_warm
+        competes = step > 0 or self.is_warm or self.is_ready
         is_best = competes and bound < self.best_bound
         if is_best:
             self.best_bound, self.validations_without_progress = bound, 0
@@ -104,6 +107,8 @@ class Plan:
     def reason_to_stop(self, step: int, seconds: float) -> str | None:
         """Why training is over after so many steps and seconds, if it is."""
         patience = self.training.patience
+        if self.is_ready:
+            return READY
         if step >= self.total_steps:
             return "finished"
         if patience and self.validations_without_progress >= patience:
@@ -251,6 +256,8 @@ class Recipe(Plan):
         return minutes is not None and seconds * (1 + ANNEAL_SHARE) >= 60 * minutes
 
     def reason_to_stop(self, step: int, seconds: float) -> str | None:
+        if self.is_ready:
+            return READY
         if self.anneal_from and step >= self.total_steps:
             return "finished"
         return self._time_is_over(seconds)

@@ -91,6 +91,23 @@ def test_a_buffer_of_that_name_that_is_no_number_is_the_networks_own(tmp_path):
     assert trainer.averaged.reverse_model.confidence.tolist() == [1]
 
 
+@pytest.mark.parametrize("how", [(), ("training.epochs=3",)])
+def test_a_network_that_prepare_completes_is_not_trained(tmp_path, how):
+    """By val or by epochs: the run ends at step 0, and recommends what prepare() found."""
+    path = make_run(tmp_path / "run", 200, 100, 8, tied=True)
+    trainer = trained(path, "model.network=forest", "model.reverse_model={}", *how)
+    assert trainer.results.status == "finished: prepare() has found all that this network learns"
+    assert trainer.step == 0
+    assert trainer.results.best_epoch == 0
+    assert (trainer.results_dir / "checkpoints" / "model_best.pt").exists()
+    assert (
+        trainer.results.final_bound["val"].bits
+        < independent_bits(trainer.folder.train, trainer.folder.val) - 1
+    )
+    again = resume(path, None, [], CPU, quiet=True, trust_code=False, command="")
+    assert again.is_finished
+
+
 def test_a_val_of_another_kind_does_not_make_it_doubt(tmp_path):
     """What holds for train alone is not a mistake where train is what is to be learnt."""
     path = make_run(tmp_path / "run", 400, 200, 12, tied=True)
