@@ -391,7 +391,8 @@ def test_the_page_of_an_old_run_is_made_again(tmp_path, monkeypatch, capsys):
     assert_self_contained((folder / "report.html").read_text())
     for path, reason in (
         (strange, "not the results of a run: status is missing"),
-        (tmp_path, "no such file"),
+        (tmp_path / "nowhere", "no such folder"),
+        (folder / "checkpoints", "no results folder there"),
     ):
         monkeypatch.setattr(sys, "argv", ["report_page", str(path)])
         assert report_command.command() == 2
