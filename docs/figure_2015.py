@@ -3,7 +3,8 @@
 Samples; images of FILE of which the left half is given and the right half drawn; images seen through
 noise and restored. Beside PICTURE, with the ending .gif, the reverse process from noise to samples. For
 bits and for real numbers; run it from the top of the checkout. Options: --steps K (default 100), --noise
-(a bit's flip probability, 0.15, or a deviation in units of the data's own, 0.5), --particles P (256).
+(a bit's flip probability, 0.15, or a deviation in units of the data's own, 0.5), --particles P (256),
+--replace R (right halves by replacement, R times a step, without particles: approximate).
 """
 
 import argparse
@@ -15,7 +16,7 @@ import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from bernoulli_diffusion.conditioning import conditional_samples, denoised
+from bernoulli_diffusion.conditioning import conditional_samples, denoised, replaced
 from bernoulli_diffusion.kinds import kind_of
 from bernoulli_diffusion.noise import Noise
 from bernoulli_diffusion.results.plots import write_figure
@@ -27,15 +28,27 @@ from bernoulli_diffusion.training import checkpoint as checkpoints
 SAMPLES, EXAMPLES, DRAWS = 48, 6, 6
 
 
-def halves(diffusion, x: torch.Tensor, shape, particles: int, steps: int) -> tuple:
-    """x (n, L) in the data's units. Returns what is known of each, its draws, and the sample sizes."""
+def halves(diffusion, x: torch.Tensor, shape, particles: int, steps: int, repeats=None) -> tuple:
+    """x (n, L) in the data's units. Returns what is known of each, its draws, and the sample sizes.
+
+    repeats: of replacement, in place of particles; then there are no sizes.
+    """
     known = x.clone().view(len(x), shape[0], -1)
     half = known.shape[2] // 2
     known[:, :, half:] = -1 if diffusion.process.flips else torch.nan
     known = known.flatten(1)
-    evidence = diffusion.process.evidence_of(known)
+    to_data, evidence = diffusion.process.to_data, diffusion.process.evidence_of(known)
+    if repeats:
+        rows = torch.arange(len(x) * DRAWS)
+        each = evidence[rows // DRAWS]
+        with torch.inference_mode():
+            drawn = replaced(diffusion, each, Noise(0, rows, x.shape[1]), repeats, steps)
+        known = known.numpy()[:, None]
+        drawn = to_data(drawn).reshape(len(x), DRAWS, -1)
+        is_open = known == -1 if diffusion.process.flips else np.isnan(known)
+        return known[:, 0], np.where(is_open, drawn, known), []
     found = list(conditional_samples(diffusion, evidence, DRAWS, 0, particles, steps=steps))
-    drawn = [diffusion.process.to_data(one.samples) for one in found]
+    drawn = [to_data(one.samples) for one in found]
     return known.numpy(), np.stack(drawn), [one.effective_sample_size for one in found]
 
 
@@ -92,6 +105,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--noise", type=float)
     parser.add_argument("--particles", type=int, default=256)
+    parser.add_argument("--replace", type=int, metavar="R")
     parser.add_argument("--trust-code", action="store_true", help="as generate.py's")
     arguments = parser.parse_args()
     path = checkpoints.find(arguments.checkpoint)
@@ -114,7 +128,8 @@ def main() -> None:
     low, high = (0.0, 1.0) if process.flips else np.percentile(x, [0.5, 99.5])
 
     drawn = torch.cat(list(sample(diffusion, length, range(SAMPLES), 0, steps)))
-    known, completed, sizes = halves(diffusion, x, shape, arguments.particles, steps)
+    how = arguments.particles, steps, arguments.replace
+    known, completed, sizes = halves(diffusion, x, shape, *how)
     seen, cleaned = restored(diffusion, x, noise, arguments.particles, steps)
     left = np.concatenate([x.numpy()[:, None], known[:, None], completed], axis=1)
     left = np.where(left == -1, np.nan, left) if process.flips else left
@@ -128,8 +143,9 @@ def main() -> None:
     numbers = torch.arange(min(36, kind.most_drawn(length)))
     gif = arguments.picture.with_suffix(".gif")
     kind.draw_trajectory(diffusion, Noise(0, numbers, length), config, gif, steps=60)
-    median = np.median(sizes)
-    print(f"effective sample size with half given: median {median:.0f} of {arguments.particles}")
+    if sizes:
+        size = f"median {np.median(sizes):.0f} of {arguments.particles}"
+        print(f"effective sample size with half given: {size}")
 
 
 if __name__ == "__main__":

@@ -44,6 +44,9 @@ def test_the_figure_is_made_by_one_command(trained, kind, tmp_path, monkeypatch,
     assert Image.open(tmp_path / "figure.png").size[0] > 1000
     assert Image.open(tmp_path / "figure.gif").n_frames > 1
     assert "of 16" in capsys.readouterr().out
+    monkeypatch.setattr(sys, "argv", [*map(str, line), "--replace", "2"])
+    figure_2015.main()
+    assert capsys.readouterr().out == ""
 
 
 def test_the_figure_takes_a_run_folder_and_names_what_does_not_fit(trained, tmp_path, monkeypatch):
@@ -71,6 +74,11 @@ def test_halves_keep_what_is_given():
     assert (drawn[0][:, [0, 1, 4, 5]] == [1, 0, 0, 1]).all()
     assert len(np.unique(drawn[0], axis=0)) > 1
     assert sizes == [pytest.approx(16)]  # what is fair tells nothing of the rest
+    again, replaced, none = figure_2015.halves(diffusion, x, [2, 4], 16, 5, repeats=2)
+    assert np.array_equal(again, known)
+    assert not none
+    assert (replaced[0][:, [0, 1, 4, 5]] == [1, 0, 0, 1]).all()
+    assert len(np.unique(replaced[0], axis=0)) > 1
 
 
 def test_tiles_are_images_in_reading_order():
