@@ -375,7 +375,7 @@ class Search:
     def start(self, trial: Trial) -> subprocess.Popen:
         candidate = self.candidates[trial.candidate]
         beside = self.seconds_beside.get(trial.candidate, SECONDS_BESIDE)
-        training = max(30 * trial.minutes, 60 * trial.minutes - beside) if candidate.trains else 1
+        training = max(30 * trial.minutes, 60 * trial.minutes - beside)
         settings = {
             "training.max_minutes": round(training / 60, 3),
             "training.seed": self.seed + trial.seed,
