@@ -10,7 +10,8 @@ believed, from 0 to 1. A run chooses it on val, so that a network that has learn
 holds for new strings is not led astray by it.
 
 Start the output layer at zero. This network then begins with independent bits, each as frequent as in
-the data; a network without prepare, with fair coin flips: L bits a string.
+the data (with independent columns, where bits are one-hot codes); a network without prepare, with fair
+coin flips: L bits a string.
 """
 
 import math
@@ -20,12 +21,17 @@ from torch import Tensor, nn
 from torch.nn.functional import silu
 
 MOST_PAIRED = 1024  # bits: the pairwise weights of longer strings would outnumber the MLP's by far
+BY_CHANCE = 15.0  # nats: chance must be that unlikely to let no two bits of a column be 1
+LARGEST = 60.0  # log-odds, before their exponentials are added up
 PARTNERS = 8  # for each bit on average, at most
 DROPOUT, MOST_DROPOUT = 2.0, 0.5  # of a thousand strings of independent bits; less of more strings
 
 
 class ReverseModel(nn.Module):
-    """Log-odds of each bit by itself + weighted pairs of bits + a residual MLP that is told the time."""
+    """Log-odds of each bit by itself + weighted pairs of bits + a residual MLP that is told the time.
+
+    Given, where bits are the one-hot code of a column, that no two of them are 1.
+    """
 
     def __init__(
         self,
@@ -40,9 +46,12 @@ class ReverseModel(nn.Module):
         # What prepare finds in the data. Until then: nothing is known.
         self.register_buffer("frequency", torch.full((sequence_length,), 0.5))  # of a 1
         self.register_buffer("dropout", torch.tensor(dropout or 0.0))
+        self.register_buffer("log_odds", torch.zeros(sequence_length))  # of a 1, if no rival is 1
         self.register_buffer("confidence", torch.ones(()))  # chosen on val, after training
         self.pairs = None
         if sequence_length <= MOST_PAIRED:
+            self.register_buffer("has_rivals", torch.tensor(False))
+            self.register_buffer("is_rival", torch.zeros(sequence_length, sequence_length))
             self.register_buffer("is_pair", torch.ones(sequence_length, sequence_length))
             self.is_pair.fill_diagonal_(0)
             self.pairs = nn.Parameter(torch.zeros(sequence_length, sequence_length))
@@ -66,15 +75,25 @@ class ReverseModel(nn.Module):
         its correlation is larger than the largest that chance is likely to produce among all pairs of
         independent bits, sqrt(2 log(number of pairs) / n), and only the strongest pairs, PARTNERS for
         each bit on average: the MLP is better at many weak ties. Dropout is for few strings, and less
-        of it where single bits tell a lot about each other, which must be heard to be used.
+        of it where single bits tell a lot about each other, which must be heard to be used. The bits of
+        a column are rivals: that no two of them are 1 is known, and need not be learnt.
         """
         n, L = x_0.shape
         known = x_0 != 0.5
         self.frequency.copy_(((x_0 == 1).sum(dim=0) + 1) / (known.sum(dim=0) + 2))
+        is_rival = torch.zeros(L, L)
+        if self.pairs is not None:
+            column = columns_of(x_0)
+            is_rival = (column[:, None] == column).float().fill_diagonal_(0)
+            self.is_rival.copy_(is_rival)
+            self.has_rivals.fill_(is_rival.any())
+        zero = 1 - self.frequency - self.frequency @ is_rival  # no 1 in the whole column
+        self.log_odds.copy_(self.frequency.log() - zero.clamp_min(1 / (n + 2)).log())
         z = known * (x_0 - self.frequency) / self.spread()
         some = torch.arange(0, L, -(-L // MOST_PAIRED))  # all of them, unless there are many
         correlation = z[:, some].T @ z / n  # (<= MOST_PAIRED, L)
         correlation[torch.arange(len(some)), some] = 0
+        correlation[is_rival[some] == 1] = 0
         if self.choose_dropout:
             variance = self.spread()[some].square()
             strongest = correlation.abs().amax(dim=1) @ variance / variance.sum()
@@ -91,7 +110,10 @@ class ReverseModel(nn.Module):
         x_t: (B, L) float 0/1; t: (B,) int in 1..T. Returns (B, L): the log-odds that bit i of x_0 is 1.
         """
         time = self.time(t)  # (B, 64)
-        seen = self.evidence(x_t, t)  # (B, L)
+        lambda_t = (2 * self.T / t - 1).log()[:, None]  # log-odds that a bit of x_t is right
+        own = (2 * x_t - 1) * lambda_t  # what it says of itself
+        alone = self.without_rivals(self.log_odds, own)  # (L,), or (B, L) if there are columns
+        seen = self.evidence(alone + own)  # (B, L)
         h = self.read_in(seen)  # (B, width)
         for block in self.blocks:
             h = block(h, time, self.dropout)
@@ -99,23 +121,59 @@ class ReverseModel(nn.Module):
         logits = self.read_out(drop(h, self.dropout, self.training))
         if self.pairs is not None:
             logits = logits + seen @ (self.pairs * self.is_pair).T * (1 + self.pair_scale(time))
-        if not self.training:
-            logits = self.confidence * logits
-        return self.frequency.logit() + logits
+        logits = self.without_rivals(self.log_odds + logits, own)
+        return logits if self.training else alone + self.confidence * (logits - alone)
 
-    def evidence(self, x_t: Tensor, t: Tensor) -> Tensor:
-        """E[x_0 | x_t] if bits were independent, in standard deviations of x_0 from its mean. (B, L)
+    def evidence(self, log_odds: Tensor) -> Tensor:
+        """E[x_0 | x_t] of bits with these log-odds, in standard deviations of x_0 from its mean. (B, L)
 
         A rare bit that is 1 in x_t is probably noise until t is small; here that is known.
         """
-        # Bayes' rule for x_0 with the frequency f, seen as s = 2 x_t - 1 through a channel that keeps a
-        # share alpha: E = f (1 + s alpha) / (1 + s alpha (2 f - 1)).
-        kept = (2 * x_t - 1) * (1 - t / self.T)[:, None]  # s alpha
-        return 2 * self.spread() * kept / (1 + kept * (2 * self.frequency - 1))
+        return (log_odds.sigmoid() - self.frequency) / self.spread()
+
+    def without_rivals(self, log_odds: Tensor, own: Tensor) -> Tensor:
+        """Log-odds that a bit is 1, if no rival is -> those that it is 1, if one of them may be.
+
+        log_odds: (L,) or (B, L); own: (B, L), what x_t says of each bit by itself, in log-odds too. What
+        it says of the bit is not counted, what it says of its rivals is. (B, L), or (L,) without rivals
+        """
+        if self.pairs is None or not (own.is_cuda or self.has_rivals):
+            return log_odds
+        rivals = (log_odds + own).clamp_max(LARGEST).exp() @ self.is_rival
+        return log_odds - rivals.log1p()
 
     def spread(self) -> Tensor:
         """Standard deviation of each bit of x_0. (L,)"""
         return (self.frequency * (1 - self.frequency)).sqrt()
+
+
+def columns_of(x_0: Tensor) -> Tensor:
+    """The number of each bit's column: neighbouring bits of which no two are ever 1. (L,)
+
+    Such is a one-hot code, which can be told without a heading: chance would not make it.
+    x_0: (n, L) of 0 and 1; strings with unknown bits, 0.5, are not looked at.
+    """
+    is_one = (x_0[(x_0 != 0.5).all(dim=1)] == 1).float()
+    (n, L), ones = is_one.shape, is_one.sum(dim=0).tolist()
+    # the last bit before each that is ever 1 together with it; -1: none
+    together = ((is_one.T @ is_one) > 0).tril(-1)
+    last = ((together * torch.arange(1, L + 1)).amax(dim=1) - 1).tolist()
+    limit = BY_CHANCE + 2 * math.log(L)  # nats, for all the places where a column may begin and end
+    column = torch.arange(L)
+    start = 0
+    while start < L:
+        end, count, by_chance = start + 1, ones[start], 0.0  # count: of strings with a 1 so far
+        for bit in range(start + 1, L):
+            if last[bit] >= start or count == n:
+                break
+            one = -ones[bit] * math.log1p(-count / n)  # of never 1 together, were they independent
+            by_chance += one
+            count += ones[bit]
+            if one > limit or (by_chance > limit and ones[bit] and count == n):
+                end = bit + 1
+        column[start:end] = start
+        start = end
+    return column
 
 
 class Time(nn.Module):

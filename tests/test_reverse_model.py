@@ -2,15 +2,17 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
-from bernoulli_diffusion.bits.data import read_bit_strings
+from bernoulli_diffusion.bits.data import BitStrings, read_bit_strings
 from bernoulli_diffusion.bits.measures import independent_bits
 from bernoulli_diffusion.bits.process import BernoulliDiffusionProcess
 from bernoulli_diffusion.diffusion import Diffusion
 from bernoulli_diffusion.likelihood import estimate_bound
-from bernoulli_diffusion.reverse_model import ReverseModel
+from bernoulli_diffusion.reverse_model import ReverseModel, columns_of
+from bernoulli_diffusion.sampling import sample
 from bernoulli_diffusion.training import checkpoint
 from bernoulli_diffusion.training.run_folder import read_run_folder
 from bernoulli_diffusion.training.trainer import Trainer, new_results_dir
@@ -106,7 +108,96 @@ def test_evidence_is_the_posterior_of_independent_bits():
     one = p * torch.where(x_t == 1, right, 1 - right)
     zero = (1 - p) * torch.where(x_t == 0, right, 1 - right)
     expected = (one / (one + zero) - p) / (p * (1 - p)).sqrt()
-    torch.testing.assert_close(model.evidence(x_t, t), expected, rtol=1e-4, atol=1e-4)
+    own = (2 * x_t - 1) * (2 * torch.atanh(1 - t / T))[:, None]
+    torch.testing.assert_close(model.evidence(model.log_odds + own), expected, rtol=1e-4, atol=1e-4)
+
+
+def one_hot(n: int, shares: list[float], seed: int) -> torch.Tensor:
+    """A column of levels of these shares, a bit each; what is missing to 1 is that of no 1. (n, bits)"""
+    generator = torch.Generator().manual_seed(seed)
+    rest = max(0.0, 1 - sum(shares))
+    level = torch.multinomial(torch.tensor([*shares, rest]), n, True, generator=generator)
+    return torch.nn.functional.one_hot(level, len(shares) + 1)[:, : len(shares)].float()
+
+
+SHARES = [0.6, 0.396, 0.004], [0.3, 0.3, 0.3]  # of a column with a rare level, and of one with none
+
+
+def columns(n: int = 3000) -> torch.Tensor:
+    """A bit, a column of 3, a bit, a column of 3 or none, and 2 bits that are seldom 1. (n, 10)"""
+    generator = torch.Generator().manual_seed(5)
+    bits = (torch.rand(n, 4, generator=generator) < torch.tensor([0.5, 0.5, 0.02, 0.02])).float()
+    found = one_hot(n, SHARES[0], 6), one_hot(n, SHARES[1], 7)
+    return torch.cat([bits[:, :1], found[0], bits[:, 1:2], found[1], bits[:, 2:]], dim=1)
+
+
+def test_columns_are_found_where_chance_would_not_make_them():
+    x_0 = columns()
+    assert columns_of(x_0).tolist() == [0, 1, 1, 1, 4, 5, 5, 5, 8, 9]
+    assert columns_of(x_0[:20]).unique().numel() == 10  # too few to tell
+    x_0[0, 1:4] = 1  # a column no more
+    assert columns_of(x_0)[1:4].tolist() == [1, 2, 3]
+    x_0[0, 4] = 0.5  # but of a string with unknown bits nothing is asked
+    assert columns_of(x_0)[1:4].tolist() == [1, 1, 1]
+
+
+def test_untrained_it_is_independent_columns():
+    x_0 = columns()
+    model = ReverseModel(10, T)
+    model.prepare(x_0)
+    assert not model.is_pair[1:4, 1:4].any()
+    diffusion = Diffusion(BernoulliDiffusionProcess(T), model.eval())
+    strings = BitStrings.from_bits(x_0.numpy().astype(np.uint8))
+    bound = estimate_bound(diffusion, strings, 50_000, seed=3)
+    expected = 0.0
+    for bits in ([0], [1, 2, 3], [4], [5, 6, 7], [8], [9]):
+        _, counts = x_0[:, bits].unique(dim=0, return_counts=True)
+        share = counts / len(x_0)
+        expected -= (share * share.log2()).sum().item()
+    assert abs(bound.bits - expected) < Z_LIMIT * bound.standard_error + 0.01  # its T is finite
+    assert bound.standard_error < 0.01 * expected
+    samples = torch.cat(list(sample(diffusion, 10, range(2000), seed=4)))
+    for column in (samples[:, 1:4], samples[:, 5:8]):  # in one of T steps two may be drawn at once
+        assert (column.sum(dim=1) > 1).float().mean() < 0.01
+
+
+def test_what_a_column_says_is_bayes_rule_over_its_levels():
+    """Whatever the rest of the network says, summed over the states in which no two rivals are 1."""
+    x_0 = columns()[:, 1:4]
+    model = ReverseModel(3, T)
+    model.prepare(x_0)
+    with torch.no_grad():
+        torch.nn.init.normal_(model.read_out.bias)
+    x_t, t = torch.randint(2, (20, 3)).float(), torch.randint(1, T + 1, (20,))
+    odds = (model.log_odds + model.read_out.bias).detach().double()
+    right = (1 + (1 - t / T).double()) / 2
+    states = torch.eye(4, dtype=torch.float64)[:, :3]  # a level each, and none
+    agree = (states[None] == x_t[:, None]).double()  # (20, 4, 3)
+    likelihood = (agree * right[:, None, None] + (1 - agree) * (1 - right)[:, None, None]).prod(
+        dim=2
+    )
+    weight = likelihood * (states @ odds).exp()
+    one = (weight[:, :, None] * states).sum(dim=1) / weight.sum(dim=1, keepdim=True)
+    own = (2 * x_t - 1) * (2 * torch.atanh(1 - t / T))[:, None]
+    found = (model.eval()(x_t, t).detach() + own).double().sigmoid()
+    torch.testing.assert_close(found, one, rtol=1e-4, atol=1e-5)
+
+
+def test_a_network_that_is_not_believed_says_what_columns_say_by_themselves():
+    x_0 = columns()
+    torch.manual_seed(1)
+    untrained, trained = ReverseModel(10, T), ReverseModel(10, T)
+    for model in (untrained, trained):
+        model.prepare(x_0)
+        model.eval()
+    with torch.no_grad():
+        torch.nn.init.normal_(trained.read_out.weight)
+        x_t, t = x_0[:50], torch.randint(1, T + 1, (50,))
+        alone, full = untrained(x_t, t), trained(x_t, t)
+        assert not full.allclose(alone)
+        for share in (0.0, 0.3):
+            trained.confidence.fill_(share)
+            torch.testing.assert_close(trained(x_t, t), alone + share * (full - alone))
 
 
 def test_dropout_follows_the_number_of_strings_unless_it_is_given():

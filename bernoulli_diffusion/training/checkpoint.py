@@ -3,6 +3,7 @@
 Loaded with weights_only=True and never otherwise, then checked before anything is built from it.
 """
 
+import copy
 import dataclasses
 import io
 import math
@@ -10,6 +11,7 @@ import os
 import pickle
 import re
 import warnings
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -111,7 +113,12 @@ def _first_line(error: Exception) -> str:
 
 def config_of(checkpoint: dict, path: Path) -> Config:
     """The configuration that the checkpoint was trained with."""
-    return config_module.parse_config(checkpoint["config"], f"{path} (config)")
+    return copy.deepcopy(_parsed(checkpoint["config"], f"{path} (config)"))
+
+
+@lru_cache  # an ensemble's members have the same few, and each is asked for several times
+def _parsed(config: str, source: str) -> Config:
+    return config_module.parse_config(config, source)
 
 
 def find(path: Path) -> Path:
