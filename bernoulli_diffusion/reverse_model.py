@@ -112,8 +112,7 @@ class ReverseModel(nn.Module):
         time = self.time(t)  # (B, 64)
         lambda_t = (2 * self.T / t - 1).log()[:, None]  # log-odds that a bit of x_t is right
         own = (2 * x_t - 1) * lambda_t  # what it says of itself
-        alone = self.without_rivals(self.log_odds, own)  # (L,), or (B, L) if there are columns
-        seen = self.evidence(alone + own)  # (B, L)
+        seen = self.evidence(own)  # (B, L)
         h = self.read_in(seen)  # (B, width)
         for block in self.blocks:
             h = block(h, time, self.dropout)
@@ -122,14 +121,17 @@ class ReverseModel(nn.Module):
         if self.pairs is not None:
             logits = logits + seen @ (self.pairs * self.is_pair).T * (1 + self.pair_scale(time))
         logits = self.without_rivals(self.log_odds + logits, own)
-        return logits if self.training else alone + self.confidence * (logits - alone)
+        if self.training:
+            return logits
+        alone = self.without_rivals(self.log_odds, own)
+        return alone + self.confidence * (logits - alone)
 
-    def evidence(self, log_odds: Tensor) -> Tensor:
-        """E[x_0 | x_t] of bits with these log-odds, in standard deviations of x_0 from its mean. (B, L)
+    def evidence(self, own: Tensor) -> Tensor:
+        """E[x_0 | x_t] if bits were independent, in standard deviations of x_0 from its mean. (B, L)
 
         A rare bit that is 1 in x_t is probably noise until t is small; here that is known.
         """
-        return (log_odds.sigmoid() - self.frequency) / self.spread()
+        return ((self.frequency.logit() + own).sigmoid() - self.frequency) / self.spread()
 
     def without_rivals(self, log_odds: Tensor, own: Tensor) -> Tensor:
         """Log-odds that a bit is 1, if no rival is -> those that it is 1, if one of them may be.
