@@ -46,12 +46,11 @@ class ReverseModel(nn.Module):
         # What prepare finds in the data. Until then: nothing is known.
         self.register_buffer("frequency", torch.full((sequence_length,), 0.5))  # of a 1
         self.register_buffer("dropout", torch.tensor(dropout or 0.0))
-        self.register_buffer("log_odds", torch.zeros(sequence_length))  # of a 1, if no rival is 1
+        self.register_buffer("column", torch.arange(sequence_length))  # no two bits of one are 1
+        self.register_buffer("log_odds", torch.zeros(sequence_length))  # of a 1 against none in it
         self.register_buffer("confidence", torch.ones(()))  # chosen on val, after training
         self.pairs = None
         if sequence_length <= MOST_PAIRED:
-            self.register_buffer("has_rivals", torch.tensor(False))
-            self.register_buffer("is_rival", torch.zeros(sequence_length, sequence_length))
             self.register_buffer("is_pair", torch.ones(sequence_length, sequence_length))
             self.is_pair.fill_diagonal_(0)
             self.pairs = nn.Parameter(torch.zeros(sequence_length, sequence_length))
@@ -75,25 +74,21 @@ class ReverseModel(nn.Module):
         its correlation is larger than the largest that chance is likely to produce among all pairs of
         independent bits, sqrt(2 log(number of pairs) / n), and only the strongest pairs, PARTNERS for
         each bit on average: the MLP is better at many weak ties. Dropout is for few strings, and less
-        of it where single bits tell a lot about each other, which must be heard to be used. The bits of
-        a column are rivals: that no two of them are 1 is known, and need not be learnt.
+        of it where single bits tell a lot about each other, which must be heard to be used. That no two
+        bits of a column are 1 is known, and need not be learnt.
         """
         n, L = x_0.shape
         known = x_0 != 0.5
         self.frequency.copy_(((x_0 == 1).sum(dim=0) + 1) / (known.sum(dim=0) + 2))
-        is_rival = torch.zeros(L, L)
         if self.pairs is not None:
-            column = columns_of(x_0)
-            is_rival = (column[:, None] == column).float().fill_diagonal_(0)
-            self.is_rival.copy_(is_rival)
-            self.has_rivals.fill_(is_rival.any())
-        zero = 1 - self.frequency - self.frequency @ is_rival  # no 1 in the whole column
-        self.log_odds.copy_(self.frequency.log() - zero.clamp_min(1 / (n + 2)).log())
+            self.column.copy_(columns_of(x_0))
+        any_one = torch.zeros(L).index_add_(0, self.column, self.frequency)[self.column]
+        none = (1 - any_one).clamp_min(1 / (n + 2))
+        self.log_odds.copy_(self.frequency.log() - none.log())
         z = known * (x_0 - self.frequency) / self.spread()
         some = torch.arange(0, L, -(-L // MOST_PAIRED))  # all of them, unless there are many
         correlation = z[:, some].T @ z / n  # (<= MOST_PAIRED, L)
-        correlation[torch.arange(len(some)), some] = 0
-        correlation[is_rival[some] == 1] = 0
+        correlation[self.column[some][:, None] == self.column] = 0  # a bit's own is one of them
         if self.choose_dropout:
             variance = self.spread()[some].square()
             strongest = correlation.abs().amax(dim=1) @ variance / variance.sum()
@@ -120,10 +115,10 @@ class ReverseModel(nn.Module):
         logits = self.read_out(drop(h, self.dropout, self.training))
         if self.pairs is not None:
             logits = logits + seen @ (self.pairs * self.is_pair).T * (1 + self.pair_scale(time))
-        logits = self.without_rivals(self.log_odds + logits, own)
+        logits = self.given_column(self.log_odds + logits, own)
         if self.training:
             return logits
-        alone = self.without_rivals(self.log_odds, own)
+        alone = self.given_column(self.log_odds, own)
         return alone + self.confidence * (logits - alone)
 
     def evidence(self, own: Tensor) -> Tensor:
@@ -133,16 +128,17 @@ class ReverseModel(nn.Module):
         """
         return ((self.frequency.logit() + own).sigmoid() - self.frequency) / self.spread()
 
-    def without_rivals(self, log_odds: Tensor, own: Tensor) -> Tensor:
-        """Log-odds that a bit is 1, if no rival is -> those that it is 1, if one of them may be.
+    def given_column(self, log_odds: Tensor, own: Tensor) -> Tensor:
+        """Log-odds of each bit against no 1 in its column -> those of the bit, which others may exclude.
 
         log_odds: (L,) or (B, L); own: (B, L), what x_t says of each bit by itself, in log-odds too. What
-        it says of the bit is not counted, what it says of its rivals is. (B, L), or (L,) without rivals
+        it says of the bit is not counted, what it says of the others is. (B, L); (L,) without columns
         """
-        if self.pairs is None or not (own.is_cuda or self.has_rivals):
+        if self.pairs is None or not (own.is_cuda or (self.column.diff() == 0).any()):
             return log_odds
-        rivals = (log_odds + own).clamp_max(LARGEST).exp() @ self.is_rival
-        return log_odds - rivals.log1p()
+        is_other = (self.column[:, None] == self.column).float().fill_diagonal_(0)
+        others = (log_odds + own).clamp_max(LARGEST).exp() @ is_other
+        return log_odds - others.log1p()
 
     def spread(self) -> Tensor:
         """Standard deviation of each bit of x_0. (L,)"""

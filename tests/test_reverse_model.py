@@ -162,7 +162,7 @@ def test_untrained_it_is_independent_columns():
 
 
 def test_what_a_column_says_is_bayes_rule_over_its_levels():
-    """Whatever the rest of the network says, summed over the states in which no two rivals are 1."""
+    """Whatever the rest of the network says, summed over the states in which no two bits are 1."""
     x_0 = columns()[:, 1:4]
     model = ReverseModel(3, T)
     model.prepare(x_0)
