@@ -78,7 +78,7 @@ class TrainingConfig:
     epochs: int | None = setting(
         None,
         "passes over train.txt; default: as many as val asks for, at most about 20,000 steps, more for"
-        " large files",
+        " large files; with max_minutes as many as there is time for",
         least=1,
     )
     loss: str = setting(

@@ -72,7 +72,7 @@ def start(trainer: Trainer) -> str:
                 if (begun := trainer.results.started_from)
                 else []
             ),
-            f"plan       {_at_most(trainer)}{config.training.epochs:,} epochs of {steps:,}"
+            f"plan       {_length(trainer)} of {steps:,}"
             f" step{'s' if steps > 1 else ''} of {config.data.batch_size:,} {kind.SAMPLES}",
             f"baselines  {_baselines(trainer.results)}",
         ]
@@ -81,6 +81,12 @@ def start(trainer: Trainer) -> str:
 
 def _at_most(trainer: Trainer) -> str:
     return "at most " if trainer.training.lr_schedule == "adaptive" else ""
+
+
+def _length(trainer: Trainer) -> str:
+    if trainer.loop.plan.ends_by_time:
+        return f"at most {trainer.training.max_minutes:g} min in epochs"
+    return f"{_at_most(trainer)}{trainer.training.epochs:,} epochs"
 
 
 def end(trainer: Trainer) -> str:
@@ -170,11 +176,13 @@ def check(trainer: Trainer) -> str:
     step = _seconds_per_step(trainer)
     validations = trainer.loop.plan.count_validations()
     validation = _seconds_per_validation(trainer)
+    steps, minutes = trainer.total_steps, trainer.training.max_minutes
+    if minutes:
+        steps = min(steps, max(1, round(60 * minutes / step)))
     return "\n".join(
         [
             start(trainer),
-            f"time       {_at_most(trainer) or 'about '}{_duration(step * trainer.total_steps)} for"
-            f" {trainer.total_steps:,} steps"
+            f"time       {_at_most(trainer) or 'about '}{_duration(step * steps)} for {steps:,} steps"
             f" ({1000 * step:.1f} ms each) and {_duration(validation * validations)} for"
             f" {validations:,} validations",
             f"memory     {_peak_memory()}"

@@ -54,6 +54,7 @@ class Plan:
         return self.most_steps
 
     is_end_known = True
+    ends_by_time = False  # as far as can be known
 
     def learning_rate(self, step: int) -> float:
         """At a step (from 0): linear warm-up, then constant or cosine to zero at the last step."""
@@ -172,6 +173,10 @@ class Recipe(Plan):
     @property
     def is_end_known(self) -> bool:
         return self.anneal_from > 0
+
+    @property
+    def ends_by_time(self) -> bool:
+        return bool(self.training.max_minutes) and not self.is_end_known
 
     def learning_rate(self, step: int) -> float:
         """At a step (from 0): linear warm-up, constant, then linear to zero."""

@@ -25,7 +25,7 @@ class Progress:
     def opened(self) -> tqdm:
         """A bar on a terminal, to be closed; elsewhere nothing, and report prints lines."""
         self.bar = tqdm(
-            total=self.loop.plan.total_steps,
+            total=self._total_steps(),
             initial=self.loop.step,
             disable=True if self.quiet else None,
             unit="step",
@@ -42,7 +42,7 @@ class Progress:
         """On the bar: steps, and the latest loss and validation."""
         self.advance()
         if self.loop.last_loss is not None:
-            self.bar.total = self.loop.plan.total_steps  # which a recipe may lower
+            self.bar.total = self._total_steps()  # which a recipe may lower
             self.bar.set_description_str(self._epoch_of_all(), refresh=False)
             loss = f"loss {self.loop.last_loss:.3f} bits"
             self.bar.set_postfix_str(loss + self._last_validation())
@@ -59,8 +59,14 @@ class Progress:
             self._print(f"warning: {printable(message)}")
 
     def _epoch_of_all(self) -> str:
-        steps = self.loop.batches.steps_per_epoch
-        return f"epoch {self.loop.step // steps}/{-(-self.loop.plan.total_steps // steps)}"
+        steps, total = self.loop.batches.steps_per_epoch, self._total_steps()
+        of_all = f"/{-(-total // steps)}" if total else ""
+        return f"epoch {self.loop.step // steps}{of_all}"
+
+    def _total_steps(self) -> int | None:
+        """None if time will end the run."""
+        plan = self.loop.plan
+        return None if plan.ends_by_time else plan.total_steps
 
     def _last_validation(self) -> str:
         """The latest bound and shares."""

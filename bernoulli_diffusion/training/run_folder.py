@@ -40,6 +40,7 @@ HOLD_OUT = 17  # the stream of random numbers, of the run's seed, for what is he
 # Of a run without training.epochs, which may end earlier: enough on two cores for some five minutes.
 TARGET_EPOCHS, LEAST_EPOCHS = 60, 3
 LEAST_STEPS, MOST_STEPS = 20_000, 60_000
+TIMED_STEPS = 10_000_000  # of one that training.max_minutes ends, unless val does
 TARGET_VALIDATIONS = 20
 MOST_TIMES = 10_000  # drawn for each sample at each step
 
@@ -276,6 +277,8 @@ def fill_defaults(config: Config, num_lines: int) -> None:
         training.lr_schedule = "cosine" if training.epochs else "adaptive"
     if training.epochs is None:
         steps = min(max(LEAST_STEPS, TARGET_EPOCHS * steps_per_epoch), MOST_STEPS)
+        if training.lr_schedule == "adaptive" and training.max_minutes:
+            steps = TIMED_STEPS
         training.epochs = max(LEAST_EPOCHS, round(steps / steps_per_epoch))
     if training.lr_schedule == "adaptive":
         return  # validations and checkpoints follow the looks at val
