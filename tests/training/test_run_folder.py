@@ -254,3 +254,35 @@ def test_how_much_is_held_out(tmp_path):
 def test_a_run_from_before_holds_nothing_out_when_it_is_resumed(tmp_path):
     path = make(tmp_path / "run", train__txt=many(200))
     assert read_run_folder(path, config=Config()).val is None
+
+
+# ------------------------------------------------------------------------- length
+
+
+def steps_of(tmp_path: Path, *overrides: str) -> int:
+    run_dir = tmp_path / "run"
+    if not run_dir.exists():
+        make(run_dir, train__txt="01\n11\n" * 500)
+    config = read_run_folder(run_dir, list(overrides)).config
+    return config.training.epochs * -(-1000 // config.data.batch_size)
+
+
+def test_a_run_that_is_given_minutes_is_not_ended_by_a_number_of_steps(tmp_path):
+    assert 19_000 < steps_of(tmp_path) < 21_000
+    assert steps_of(tmp_path, "training.max_minutes=30") > 5_000_000
+    assert steps_of(tmp_path, "training.max_minutes=30", "training.epochs=5") == 20
+    # of these the rate depends on where the end is
+    assert steps_of(tmp_path, "training.max_minutes=30", "training.lr_schedule=cosine") < 21_000
+
+
+def test_where_time_is_the_limit_no_number_of_epochs_is_told(tmp_path):
+    make(tmp_path / "run", train__txt="01\n11\n" * 500)
+    for overrides, told in (
+        (["training.max_minutes=2"], "plan       at most 2 min in epochs of 4 steps"),
+        ([], "plan       at most 5,000 epochs of 4 steps"),
+    ):
+        folder = read_run_folder(tmp_path / "run", overrides)
+        trainer = Trainer(folder, torch.device("cpu"), quiet=True)
+        assert told in start(trainer)
+        shown = trainer.progress._epoch_of_all()
+        assert shown == ("epoch 0" if overrides else "epoch 0/5000")
