@@ -222,8 +222,9 @@ def _tell_quality(
     bits, sizes, ancestors = zip(*found, strict=True)
     tell(
         f"{len(found):,} {what}{'s' if len(found) > 1 else ''}: {span(known, '{:,}')} known"
-        f" {units}, which have -log2 p = {span(bits, '{:,.2f}')} under the model; effective"
-        f" sample size {span(sizes, '{:,.0f}')} of {particles:,} particles;"
+        f" {units if max(known) != 1 else units.removesuffix('s')} with -log2 p ="
+        f" {span(bits, '{:,.2f}')} under the model; effective sample size"
+        f" {span(sizes, '{:,.0f}')} of {particles:,} particles;"
         f" {count:,} sample{'s' if count > 1 else ''} of {span(ancestors, '{:,}')} different"
         f" ancestor{'s' if max(ancestors) > 1 else ''}"
     )

@@ -11,6 +11,7 @@ from torch import Tensor
 from .diffusion import Diffusion
 from .estimate import Estimate, of_lines, weighed
 from .noise import Noise, derive_seed
+from .system.errors import UserError
 
 ELEMENTS_PER_BATCH = 1 << 19  # bits handed to the network at a time: large batches, bounded memory
 
@@ -32,6 +33,7 @@ class HollowDiffusion(Diffusion):
 
 PILOT, DRAWS, TIMES, BLUR = range(4)  # streams of random numbers derived from one seed
 PILOT_DRAWS = 1 << 13
+MOST_DRAWS = 1 << 20  # of a line: they are in memory together
 LEAST_DRAWS = 16  # of a line, for an error of its own that means something
 BINS = 64  # of the unit interval from which times come; the mean over lines has a profile there
 WIDTH = 8  # bins that have their shares of the controls in common
@@ -250,7 +252,7 @@ def plan_bound(
     """The effort for a Monte Carlo error of precision times the mean bound, from a few thousand draws.
 
     These draws choose the shares of the controls and the profile over time too, and serve nothing
-    else, so that the estimate stays unbiased.
+    else, so that the estimate stays unbiased. Raises UserError for a precision out of reach.
     """
     n = len(strings)
     lines = np.random.default_rng(seed).permutation(n)[: PILOT_DRAWS // LEAST_DRAWS]
@@ -267,6 +269,12 @@ def plan_bound(
     # A tenth more, because the pilot's variance is itself an estimate. No fewer draws of a line than the
     # pilot has: with fewer strata the variance grows faster than their number falls.
     draws = 1.1 * R * variance.mean() / (n * target)
+    if draws > MOST_DRAWS:
+        possible = precision * math.sqrt(draws / MOST_DRAWS)
+        raise UserError(
+            f"--precision {precision:g}: takes {draws:.1g} draws of each line; ask for"
+            f" {1.1 * possible:.1g} or more"
+        )
     return Effort(max(R, 4 * math.ceil(draws / 4)), shares, profile)
 
 

@@ -804,7 +804,9 @@ def test_given(call, trained):
     lines = outcome.stdout.splitlines()
     assert len(lines) == 40
     assert all(re.fullmatch("01[01]{6}", line) for line in lines)
-    assert "2 known bits" in outcome.stderr
+    assert "2 known bits with" in outcome.stderr
+    alone = call(GENERATE, trained.best, 1, "--given", "0???????", "--particles", 8)
+    assert "1 known bit with" in alone.stderr
     assert re.search(r"; 40 samples of \d+ different ancestors\n", outcome.stderr)
     question = "--given", "01??????", "--particles", 32
     assert call(GENERATE, trained.best, 40, *question).stdout == outcome.stdout

@@ -191,6 +191,7 @@ def test_mistakes(call, run_dir, tmp_path):
         ((good, "--particles", 0), "from 1"),
         ((good, "--repeats", 3), "--particles"),
         ((good, "--precision", 0), "above 0"),
+        ((good, "--precision", 1e-12), "draws of each line; ask for "),
         ((good, "--precision", "x"), "above 0"),
         ((tmp_path / "none.txt",), "no such file"),
         ((long,), ["9 bits", "8"]),
