@@ -44,7 +44,7 @@ BRIEFEST = BRIEF | {"training.num_val_samples": 1, "training.num_bound_draws": 3
 TRIAL_DRAWS = 1 << 12  # on which trials are compared; the shares are chosen on more, if time allows
 OVERTIME = 1.5  # times its own time: then a trial is stopped, for the others' sake
 SECONDS_BESIDE = 5.0  # that a trial is thought to take to start, and to draw its last pictures
-MORE_ROUNDS = 8  # of whoever is next, if trials ended early and there is time
+MOST_MORE = 16  # trials of whoever is next, where others ended early and a process is free
 MOST_MEMBERS, MOST_ALIKE = 10, 3  # that the ensemble is chosen from, in all and of one candidate
 POLL_SECONDS = 0.2
 
@@ -227,7 +227,7 @@ def portfolio(suited: Collection[str], has_own: bool, networks: list[Path]) -> l
     found += [candidate for candidate in packaged if candidate.network in suited]
     found += [
         Candidate("wide", "default", {"width": 512}),
-        Candidate("wide_dropout", "default", {"width": 512, "dropout": 0.2}),
+        Candidate("dropout", "default", {"dropout": 0.4}),
         Candidate("small_dropout", "default", {"width": 128, "dropout": 0.4}),
         Candidate("wide_much_dropout", "default", {"width": 512, "dropout": 0.75}),
     ]
@@ -319,13 +319,6 @@ class Search:
                 if not any(t.candidate == name and t.round == r for t in self.trials):
                     self.trials.append(Trial(name, r, minutes, r))
             self.run_round(r)
-        for r in range(ROUNDS, ROUNDS + MORE_ROUNDS):  # trials that ended early have left some
-            if self.seconds_left() < 2 * LEAST_SECONDS:
-                break
-            if not any(t.round == r for t in self.trials):
-                for name in self.in_turn(self.processes):
-                    self.trials.append(Trial(name, r, self.seconds_left() / 60, r))
-            self.run_round(r)
 
     def seconds_of_each(self, num_candidates: int, r: int, seconds: float) -> float:
         """For each trial of round r, so that it and all later rounds take so many seconds."""
@@ -338,12 +331,21 @@ class Search:
         return min(num_candidates, max(self.processes, math.ceil(num_candidates / FACTOR**r)))
 
     def run_round(self, r: int) -> None:
-        """Run what is waiting in a round, a few at a time."""
-        waiting = [t for t in self.trials if t.round == r and t.status in ("waiting", "stopped")]
+        """Run what is waiting in a round, a few at a time; in the last one then whoever is next."""
+        is_last = r == ROUNDS - 1
+        waiting = [
+            t
+            for t in self.trials
+            if (t.round == r or (is_last and t.round > r)) and t.status in ("waiting", "stopped")
+        ]
         running: list[tuple[Trial, subprocess.Popen]] = []
         try:
-            while waiting or running:
-                while waiting and len(running) < self.processes:
+            while waiting or running or (is_last and self.has_time_for_more()):
+                while len(running) < self.processes:
+                    if not waiting and is_last and self.has_time_for_more():
+                        waiting.append(self.one_more())
+                    if not waiting:
+                        break
                     trial = waiting.pop(0)
                     if self.seconds_left() < LEAST_SECONDS:
                         continue
@@ -371,6 +373,19 @@ class Search:
                 trial.status = "stopped" if trial.results_dir else "waiting"
             self.save()
             raise
+
+    def has_time_for_more(self) -> bool:
+        more = sum(t.round >= ROUNDS for t in self.trials)
+        return (
+            more < MOST_MORE and self.seconds_left() >= 2 * LEAST_SECONDS and bool(self.in_turn())
+        )
+
+    def one_more(self) -> Trial:
+        """A trial of whoever is next, for all the time that is left."""
+        number = ROUNDS + sum(t.round >= ROUNDS for t in self.trials)
+        trial = Trial(self.in_turn()[0], number, self.seconds_left() / 60, number)
+        self.trials.append(trial)
+        return trial
 
     def start(self, trial: Trial) -> subprocess.Popen:
         candidate = self.candidates[trial.candidate]
@@ -465,14 +480,14 @@ class Search:
         better = ranking[: ranking.index(trained[-1])] if trained else ranking
         return [name for name in ranking if name in trained + better]
 
-    def in_turn(self, most: int) -> list[str]:
-        """Names of those that train on in what time is left: who had the fewest long trials.
+    def in_turn(self) -> list[str]:
+        """Names of those that train, the next one first: who had the fewest long trials.
 
         Of these first RUN_DIR's network and the default one, which short trials do not do justice.
         """
         long = Counter(t.candidate for t in self.trials if t.round >= ROUNDS - 1)
         names = [name for name in self.ranking() if self.candidates[name].trains]
-        return sorted(names, key=lambda n: (long[n], n not in ("own", "default")))[:most]
+        return sorted(names, key=lambda n: (long[n], n not in ("own", "default")))
 
     def members(self) -> list[Trial]:
         """Those that an ensemble is chosen from: the best, but few of the same candidate."""

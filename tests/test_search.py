@@ -100,6 +100,29 @@ def test_time_that_is_left_goes_to_whoever_had_no_long_trial(tmp_path):
     assert one.now <= 1200
 
 
+def test_a_process_that_is_free_does_not_wait_for_the_others(tmp_path):
+    """In the last round b trains to the end, d ends at once, and c has what is left of the time."""
+    one = Clockwork(tmp_path, processes=2)
+    start = one.start
+
+    def start_with_one_that_is_long(trial: Trial) -> Finished:
+        now = one.now
+        finished = start(trial)
+        if trial.round < search.ROUNDS - 1:
+            return finished
+        one.now = now
+        if trial.candidate == "d":
+            return finished
+        one.now += one.most_seconds * (trial.candidate == "c")
+        return Endless(one.run_dir / "results" / f"{trial.candidate}_{trial.seed}")
+
+    one.start = start_with_one_that_is_long
+    one.run_all()
+    last = [t for t in one.trials if t.round >= search.ROUNDS - 1]
+    assert [t.candidate for t in last] == ["b", "d", "c"]
+    assert all(t.status == "done" for t in last)
+
+
 @pytest.mark.parametrize(("name", "rounds"), [("b", [0, 1, 2]), ("d", [0, 1]), ("c", [0])])
 def test_who_need_not_train_goes_on_while_it_is_better_and_takes_nobodys_place(
     tmp_path, name, rounds
@@ -120,11 +143,11 @@ def test_the_default_network_has_the_first_turn_and_then_all_have_theirs(tmp_pat
         one.trials.append(Trial(name, 0, 1.0, 0, "done", "x", float(rank), 0.1))
     turns = []
     for r in range(search.ROUNDS, search.ROUNDS + 5):
-        (name,) = one.in_turn(1)
+        name, *_ = one.in_turn()
         one.trials.append(Trial(name, r, 1.0, r, "done", "x", 9.0, 0.1))
         turns.append(name)
     assert turns == ["default", "b", "d", "default", "b"]
-    assert one.in_turn(2) == ["d", "default"]
+    assert one.in_turn()[:2] == ["d", "default"]
 
 
 def test_an_ensemble_is_not_chosen_from_one_candidate_alone(tmp_path):
@@ -244,7 +267,7 @@ def test_two_trials_and_their_ensemble(tmp_path, monkeypatch, capsys):
     (tmp_path / "config.yaml").write_text(
         "model: {T: 20, reverse_model: {width: 32}}\ntraining: {epochs: 9, num_val_samples: 8}\n"
     )
-    for name in ("ROUNDS", "MORE_ROUNDS"):
+    for name in ("ROUNDS", "MOST_MORE"):
         monkeypatch.setattr(search, name, int(name == "ROUNDS"))
     fewer_draws(monkeypatch.setattr)
     monkeypatch.setattr(search, "POLL_SECONDS", 0.1)  # the trials are processes that need the time
