@@ -149,18 +149,22 @@ def columns_of(x_0: Tensor) -> Tensor:
     """The number of each bit's column: neighbouring bits of which no two are ever 1. (L,)
 
     Such is a one-hot code, which can be told without a heading: chance would not make it.
-    x_0: (n, L) of 0 and 1; strings with unknown bits, 0.5, are not looked at.
+    x_0: (n, L) of 0 and 1, and 0.5 where a bit is unknown: all of a column are, in a string, or none.
     """
-    is_one = (x_0[(x_0 != 0.5).all(dim=1)] == 1).float()
-    (n, L), ones = is_one.shape, is_one.sum(dim=0).tolist()
-    # the last bit before each that is ever 1 together with it; -1: none
-    together = ((is_one.T @ is_one) > 0).tril(-1)
-    last = ((together * torch.arange(1, L + 1)).amax(dim=1) - 1).tolist()
+    L, is_one, is_known = x_0.shape[1], (x_0 == 1).float(), (x_0 != 0.5).float()
+    ones, known = is_one.sum(dim=0).tolist(), is_known.sum(dim=0).tolist()
+    # the last bit before each that it cannot share a column with; -1: none
+    excluded = is_one.T @ is_one
+    if min(known) < len(x_0):
+        alone = is_known.T @ (1 - is_known)  # strings in which one of two bits is known
+        excluded = excluded + alone + alone.T
+    last = (((excluded > 0).tril(-1) * torch.arange(1, L + 1)).amax(dim=1) - 1).tolist()
     limit = BY_CHANCE + 2 * math.log(L)  # nats, for all the places where a column may begin and end
     column = torch.arange(L)
     start = 0
     while start < L:
-        end, count, by_chance = start + 1, ones[start], 0.0  # count: of strings with a 1 so far
+        end, by_chance, n = start + 1, 0.0, known[start]
+        count = ones[start]  # of strings with a 1 so far
         for bit in range(start + 1, L):
             if last[bit] >= start or count == n:
                 break

@@ -137,8 +137,11 @@ def test_columns_are_found_where_chance_would_not_make_them():
     assert columns_of(x_0[:20]).unique().numel() == 10  # too few to tell
     x_0[0, 1:4] = 1  # a column no more
     assert columns_of(x_0)[1:4].tolist() == [1, 2, 3]
-    x_0[0, 4] = 0.5  # but of a string with unknown bits nothing is asked
+    x_0[0, 1:4] = 0.5  # unknown as a whole, which a column may be
     assert columns_of(x_0)[1:4].tolist() == [1, 1, 1]
+    x_0[0, 1] = 0  # but not in part: what is unknown would seem to exclude what is known
+    assert columns_of(x_0)[1:4].tolist() == [1, 2, 3]
+    assert columns_of(torch.full((9, 3), 0.5)).tolist() == [0, 1, 2]
 
 
 def test_untrained_it_is_independent_columns():
