@@ -21,7 +21,7 @@ from .encoding import Encoding
 from .table import Table, Values, joined
 from .valid import Groups
 
-STEPS, POWER = 32, 1.2  # of by_columns, and of its grid; docs/tables.md has what others give
+STEPS, POWER = 32, 2  # of by_columns, and of its grid; docs/tables.md has what others give
 BIT_STEPS = 64  # of particles, whose bits are drawn one by one
 ROUNDS = 20  # of drawing again what does not fulfil a question
 WALKING, REDRAWING, TEXTS, ACCEPTING, COLUMNS = range(

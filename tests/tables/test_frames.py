@@ -133,7 +133,7 @@ def test_parquet_there_and_back(tmp_path):
 
 def test_parquet_of_other_tools_there_and_back(tmp_path):
     """Types that pandas keeps as objects, whole numbers with gaps, and columns kept as an index."""
-    pyarrow = pytest.importorskip("pyarrow")
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     days = [dt.date(2020, 1, 1 + i % 28) for i in range(60)]
     columns = {
         "day": pyarrow.array(days),
@@ -143,7 +143,7 @@ def test_parquet_of_other_tools_there_and_back(tmp_path):
         "half": pyarrow.array(np.arange(60).astype(np.float16) / 8),
         "nothing": pyarrow.nulls(60),
     }
-    pyarrow.parquet.write_table(pyarrow.table(columns), tmp_path / "t.parquet")
+    parquet.write_table(pyarrow.table(columns), tmp_path / "t.parquet")
     table = reading.read(tmp_path / "t.parquet")
     encoding = plan(table, np.ones(60, bool))
     kinds = ["date", "date", "number", "whole number", "number", "constant"]
@@ -151,7 +151,7 @@ def test_parquet_of_other_tools_there_and_back(tmp_path):
     codes = encoding.codes(table)
     stream = io.BytesIO()
     writing.to_parquet(encoding.texts(codes, np.zeros(codes.shape)), encoding, stream)
-    back = pyarrow.parquet.read_table(io.BytesIO(stream.getvalue()))
+    back = parquet.read_table(io.BytesIO(stream.getvalue()))
     assert back["day"].to_pylist() == days
     assert back["price"].to_pylist() == columns["price"].to_pylist()
     assert back["count"].to_pylist() == columns["count"].to_pylist()
