@@ -6,8 +6,9 @@ set in config.yaml under model.reverse_model. A third method may be there or not
 training data once, before the first step.
 
 A buffer named confidence may be there or not: how much of what the network adds to independent bits is
-believed, from 0 to 1. A run chooses it on val, so that a network that has learnt more of train than
-holds for new strings is not led astray by it.
+believed, from 0 to 1; or of several parts of it, 1 in all, of which the first is what is trained. A run
+chooses it on val, so that a network that has learnt more of train than holds for new strings is not led
+astray by it.
 
 Start the output layer at zero. This network then begins with independent bits, each as frequent as in
 the data (with independent columns, where bits are one-hot codes); a network without prepare, with fair
@@ -15,11 +16,15 @@ coin flips: L bits a string.
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
+from bernoulli_diffusion.networks import forest, hidden_tree, mixture
+
+COMPANIONS = {"mixture": mixture, "hidden_tree": hidden_tree, "forest": forest}
 MOST_PAIRED = 1024  # bits: the pairwise weights of longer strings would outnumber the MLP's by far
 BY_CHANCE = 15.0  # nats: chance must be that unlikely to let no two bits of a column be 1
 LARGEST = 60.0  # log-odds, before their exponentials are added up
@@ -30,7 +35,9 @@ DROPOUT, MOST_DROPOUT = 2.0, 0.5  # of a thousand strings of independent bits; l
 class ReverseModel(nn.Module):
     """Log-odds of each bit by itself + weighted pairs of bits + a residual MLP that is told the time.
 
-    Given, where bits are the one-hot code of a column, that no two of them are 1.
+    Given, where bits are the one-hot code of a column, that no two of them are 1. In eval mode the mean
+    of that and of what its companions say, networks that prepare fits to the data in seconds, with the
+    shares that the confidence gives them.
     """
 
     def __init__(
@@ -40,6 +47,7 @@ class ReverseModel(nn.Module):
         width: int = 256,
         num_blocks: int = 2,
         dropout: float | None = None,  # None: prepare chooses it
+        companions: Sequence[str] = ("mixture", "hidden_tree"),  # names in COMPANIONS
     ):
         super().__init__()
         self.T, self.choose_dropout = T, dropout is None
@@ -48,7 +56,6 @@ class ReverseModel(nn.Module):
         self.register_buffer("dropout", torch.tensor(dropout or 0.0))
         self.register_buffer("column", torch.arange(sequence_length))  # no two bits of one are 1
         self.register_buffer("log_odds", torch.zeros(sequence_length))  # of a 1 against none in it
-        self.register_buffer("confidence", torch.ones(()))  # chosen on val, after training
         self.pairs = None
         if sequence_length <= MOST_PAIRED:
             self.register_buffer("is_pair", torch.ones(sequence_length, sequence_length))
@@ -65,6 +72,14 @@ class ReverseModel(nn.Module):
         for layer in (self.read_out, self.pair_scale):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
+
+        if sequence_length > MOST_PAIRED:
+            companions = ()
+        self.companions = nn.ModuleList(
+            COMPANIONS[name].ReverseModel(sequence_length, T) for name in companions
+        ).requires_grad_(False)
+        # in the log-odds above and in each companion; chosen on val
+        self.register_buffer("confidence", torch.tensor([1.0] + [0.0] * len(companions)))
 
     @torch.no_grad()
     def prepare(self, x_0: Tensor) -> None:
@@ -98,6 +113,8 @@ class ReverseModel(nn.Module):
             by_chance = math.sqrt(2 * math.log(max(2, L * (L - 1) / 2)) / n)
             weakest = correlation.abs().flatten().topk(min(PARTNERS * L, L * L)).values[-1]
             self.is_pair.copy_(correlation.abs() >= weakest.clamp_min(by_chance))
+        for companion in self.companions:
+            companion.prepare(x_0)
 
     def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
         """What the other bits of x_t say about each bit of x_0.
@@ -119,7 +136,11 @@ class ReverseModel(nn.Module):
         if self.training:
             return logits
         alone = self.given_column(self.log_odds, own)
-        return alone + self.confidence * (logits - alone)
+        mean = alone + self.confidence[0] * (logits - alone)
+        for companion, share in zip(self.companions, self.confidence[1:], strict=True):
+            if share.is_cuda or share:  # a GPU would have to be waited for
+                mean = mean + share * (companion(x_t, t) - alone)
+        return mean
 
     def evidence(self, own: Tensor) -> Tensor:
         """E[x_0 | x_t] if bits were independent, in standard deviations of x_0 from its mean. (B, L)

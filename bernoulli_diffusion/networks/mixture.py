@@ -2,14 +2,15 @@
 
 Idea: a string is of one of num_components kinds, and each kind has its own probability for each bit.
 Seen through noise, the other bits say how probable each kind is, and thereby what bit i is. That is
-the exact posterior of the mixture in closed form. prepare() fits the mixture to the data in seconds.
+the exact posterior of the mixture in closed form. prepare() fits the mixture to the data in seconds;
+if no number of kinds is given, some of the strings, held out, say how many there should be.
 Logit i never sees bit i.
 
 Source: latent class analysis (Lazarsfeld 1950); expectation maximisation (Dempster, Laird & Rubin 1977).
 
 Helps where records fall into kinds (customers, species, votes), as a quick baseline, and in an ensemble
 beside networks that err in other ways. No use for rules that join many bits.
-Cost: 4 L num_components operations a string.
+Cost: 4 L num_components operations a string; products of matrices where all strings have one time.
 """
 
 import torch
@@ -17,66 +18,138 @@ from torch import Tensor, nn
 
 STEP = 10.0  # logits are parameters times this: they need longer steps than the weights of an MLP
 AT_A_TIME = 1 << 18  # values of (strings, kinds, bits), which then stay in a core's own cache
+KINDS, MOST_VALUES = (16, 64, 256, 512), 1 << 17  # that are tried; and kinds times bits, at most
+HELD_OUT, MOST_HELD_OUT = 0.1, 2000  # for that: the share and number of strings
+NEVER = -1e30  # the log of the share of a kind that is not there
 
 
 class ReverseModel(nn.Module):
     """P(x) = sum over kinds k of P(k) prod_i P(x_i | k)."""
 
-    def __init__(self, sequence_length: int, T: int, num_components: int = 64, em_steps: int = 200):
+    def __init__(
+        self,
+        sequence_length: int,
+        T: int,
+        num_components: int | None = None,  # None: prepare chooses it
+        em_steps: int = 200,
+    ):
         super().__init__()
-        self.T, self.em_steps = T, em_steps
-        self.share = nn.Parameter(torch.randn(num_components) / STEP)  # log-weight of each kind
-        self.bit = nn.Parameter(torch.zeros(num_components, sequence_length))  # log-odds of a 1
+        self.T, self.em_steps, self.choose_kinds = T, em_steps, num_components is None
+        K = num_components or max(KINDS[0], min(KINDS[-1], MOST_VALUES // sequence_length))
+        self.share = nn.Parameter(torch.randn(K) / STEP)  # log-weight of each kind
+        self.bit = nn.Parameter(torch.zeros(K, sequence_length))  # log-odds of a 1
         self.register_buffer("frequency", torch.full((sequence_length,), 0.5))  # of a 1 in the data
         self.register_buffer("confidence", torch.ones(()))  # chosen on val, after training
+        self.num_kinds = K
+        self.register_load_state_dict_post_hook(lambda model, _: model.count_kinds())
+
+    def count_kinds(self) -> None:
+        """num_kinds: those that are there, which are the first ones."""
+        self.num_kinds = max(1, int((self.share > NEVER / STEP / 2).sum()))
 
     def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
         """x_t: (B, L) float 0/1; t: (B,) int in 1..T. Returns (B, L) log-odds that x_0 is 1."""
-        seen = (1 - t / self.T)[:, None] * (2 * x_t - 1)  # (B, L) s alpha_t, s = 1 or -1
-        bit = STEP * self.bit  # (K, L)
-        lean, one, zero = torch.tanh(bit / 2), bit.sigmoid(), (-bit).sigmoid()
-        rows = max(1, AT_A_TIME // bit.numel())
-        logits = torch.cat([self.others(part, lean, one, zero) for part in seen.split(rows)])
+        share, bit = STEP * self.share[: self.num_kinds], STEP * self.bit[: self.num_kinds]
+        lean, one, zero = torch.tanh(bit / 2), bit.sigmoid(), (-bit).sigmoid()  # (K, L)
+        if len(t) and (len(t) == 1 or t.stride(0) == 0):  # one time for all, as where samples are drawn
+            logits = self.others_at_once(x_t, (1 - t[0] / self.T) * lean, one, zero, share)
+        else:
+            seen = (1 - t / self.T)[:, None] * (2 * x_t - 1)  # (B, L) s alpha_t, s = 1 or -1
+            rows = max(1, AT_A_TIME // bit.numel())
+            parts = (self.others(part, lean, one, zero, share) for part in seen.split(rows))
+            logits = torch.cat(list(parts))
         return logits if self.training else self.frequency.logit().lerp(logits, self.confidence)
 
-    def others(self, seen: Tensor, lean: Tensor, one: Tensor, zero: Tensor) -> Tensor:
+    def others(
+        self, seen: Tensor, lean: Tensor, one: Tensor, zero: Tensor, share: Tensor
+    ) -> Tensor:
         """What the other bits say about each bit. (b, L)
 
-        seen: (b, L); for each kind and bit, (K, L): P(1) - P(0), P(1) and P(0).
+        seen: (b, L); for each kind and bit, (K, L): P(1) - P(0), P(1) and P(0); share: (K,) in logs.
         """
         # P(x_t,i | kind), but for a factor that is the same for all kinds
         own = (1 + lean * seen[:, None]).clamp_min(1e-6)  # (b, K, L)
-        kind = (STEP * self.share + own.log().sum(dim=2)).softmax(dim=1)  # (b, K)
+        kind = (share + own.log().sum(dim=2)).softmax(dim=1)  # (b, K)
         others = kind[:, :, None] / own  # (b, K, L), told by all bits but one
         odds = [(others * p).sum(dim=1).clamp_min(1e-30) for p in (one, zero)]  # (b, L) each
         return odds[0].log() - odds[1].log()
 
+    def others_at_once(
+        self, x_t: Tensor, lean: Tensor, one: Tensor, zero: Tensor, share: Tensor
+    ) -> Tensor:
+        """The same as others where all strings have one time. x_t: (B, L); lean: (K, L), times alpha_t."""
+        own = (1 + lean).clamp_min(1e-6), (1 - lean).clamp_min(1e-6)  # (K, L) of a 1, of a 0
+        kind = (share + x_t @ own[0].log().T + (1 - x_t) @ own[1].log().T).softmax(dim=1)  # (B, K)
+        odds = [
+            torch.where(x_t > 0.5, kind @ (p / own[0]), kind @ (p / own[1])).clamp_min(1e-30)
+            for p in (one, zero)
+        ]
+        return odds[0].log() - odds[1].log()
+
     @torch.no_grad()
     def prepare(self, x_0: Tensor) -> None:
-        """Fit the mixture to x_0 by expectation maximisation, a batch at a time.
+        """Fit the mixture to x_0, (n, L) float 0/1, and 0.5 where a bit is unknown."""
+        self.frequency.copy_(mean_of(x_0))
+        K = choose(x_0, len(self.share), self.em_steps // 2) if self.choose_kinds else len(self.share)
+        share, bit = fit(x_0, K, self.em_steps)
+        self.share.fill_(NEVER / STEP)
+        self.bit.zero_()
+        self.share[:K], self.bit[:K] = share / STEP, bit / STEP
+        self.count_kinds()
 
-        x_0: (n, L) float 0/1, and 0.5 where a bit is unknown. Kinds begin half way between random strings
-        and the mean of all (Cappe & Moulines 2009 for the batches).
-        """
-        n, K = len(x_0), len(self.share)
-        mean = (x_0.sum(dim=0) + 0.5) / (n + 1)  # (L,)
-        self.frequency.copy_(mean)
-        batch = min(n, 4096)
-        share = torch.full((K,), 1 / K, device=x_0.device)
-        known = share[:, None].expand_as(self.bit)  # (K, L) P(kind, x_i is known)
-        ones = (x_0[torch.randint(n, (K,))] + mean) / 2 * known  # (K, L) P(kind, x_i = 1)
-        for step in range(self.em_steps):
-            p = shrunk(ones, known, n, mean)
-            log_p, log_q = p.log(), (-p).log1p()
-            x = x_0[torch.randint(n, (batch,))] if batch < n else x_0
-            zero, one = (x == 0).float(), (x == 1).float()
-            kind = (share.log() + one @ log_p.T + zero @ log_q.T).softmax(dim=1)  # (B, K)
-            weight = max(batch / n, (step + 1) ** -0.5)  # what was counted long ago is out of date
-            share = share.lerp(kind.mean(dim=0), weight).clamp_min(1e-6 / K)
-            ones = ones.lerp(kind.T @ one / len(x), weight)
-            known = known.lerp(kind.T @ (zero + one) / len(x), weight)
-        self.share.copy_(share.log() / STEP)
-        self.bit.copy_((log_p - log_q) / STEP)
+
+def choose(x_0: Tensor, most: int, em_steps: int) -> int:
+    """How many kinds, fitted to a part of x_0, give the rest of it the highest probability."""
+    held_out = min(MOST_HELD_OUT, int(HELD_OUT * len(x_0)))
+    order = torch.randperm(len(x_0))
+    test, train = x_0[order[:held_out]], x_0[order[held_out:]]
+    best = -torch.inf, min(most, KINDS[0])
+    for K in sorted({min(most, k) for k in KINDS}) if held_out else ():
+        law = log_law(test, *fit(train, K, em_steps)).mean().item()
+        if law < best[0]:  # and still more kinds would be worse
+            break
+        best = law, K
+    return best[1]
+
+
+def fit(x_0: Tensor, K: int, em_steps: int) -> tuple[Tensor, Tensor]:
+    """Expectation maximisation, a batch at a time: log-shares (K,) and log-odds of each kind's bits (K, L).
+
+    x_0: (n, L) float 0/1, and 0.5 where a bit is unknown. Kinds begin half way between random strings
+    and the mean of all (Cappe & Moulines 2009 for the batches).
+    """
+    n, mean = len(x_0), mean_of(x_0)
+    batch = min(n, 4096)
+    share = torch.full((K,), 1 / K, device=x_0.device)
+    known = share[:, None].expand(K, x_0.shape[1])  # (K, L) P(kind, x_i is known)
+    ones = (x_0[torch.randint(n, (K,))] + mean) / 2 * known  # (K, L) P(kind, x_i = 1)
+    for step in range(em_steps):
+        p = shrunk(ones, known, n, mean)
+        bit, none = p.logit(), (-p).log1p()  # (K, L)
+        x = x_0[torch.randint(n, (batch,))] if batch < n else x_0
+        one, is_known = (x == 1).float(), (x != 0.5).float()
+        complete = bool(is_known.all())
+        base = none.sum(dim=1) if complete else is_known @ none.T
+        kind = (share.log() + one @ bit.T + base).softmax(dim=1)  # (B, K)
+        weight = max(batch / n, (step + 1) ** -0.5)  # what was counted long ago is out of date
+        now = kind.mean(dim=0)
+        share = share.lerp(now, weight).clamp_min(1e-6 / K)
+        ones = ones.lerp(kind.T @ one / len(x), weight)
+        now = now[:, None].expand_as(ones) if complete else kind.T @ is_known / len(x)
+        known = known.lerp(now, weight)
+    return share.log(), bit
+
+
+def log_law(x: Tensor, share: Tensor, bit: Tensor) -> Tensor:
+    """(n,) log P(x) in nats; x: (n, L) float 0/1, and 0.5 where a bit is unknown."""
+    one, is_known = (x == 1).float(), (x != 0.5).float()
+    of_kind = one @ bit.T + is_known @ torch.nn.functional.logsigmoid(-bit).T
+    return (share.log_softmax(dim=0) + of_kind).logsumexp(dim=1)
+
+
+def mean_of(x_0: Tensor) -> Tensor:
+    """(L,) how often each bit is 1, a little away from 0 and 1."""
+    return (x_0.sum(dim=0) + 0.5) / (len(x_0) + 1)
 
 
 def shrunk(ones: Tensor, known: Tensor, n: int, mean: Tensor) -> Tensor:

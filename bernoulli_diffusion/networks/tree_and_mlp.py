@@ -36,7 +36,7 @@ class ReverseModel(nn.Module):
             raise ValueError(f"base: expected one of {', '.join(BASES)}, found {base!r}")
         self.base = BASES[base].ReverseModel(sequence_length, T, **(base_options or {}))
         self.base.requires_grad_(False)
-        self.mlp = reverse_model.ReverseModel(sequence_length, T, **options)
+        self.mlp = reverse_model.ReverseModel(sequence_length, T, companions=(), **options)
         # what the MLP says of each bit before it is trained: the base says that already
         self.register_buffer("known", torch.zeros(sequence_length))
         self.register_buffer("confidence", torch.ones(()))  # chosen on val, after training

@@ -23,7 +23,7 @@ from .network import Source, configured_network, live_source, new_diffusion
 from .optimizer import AdamW, Clip
 from .plan import Plan, Recipe
 from .run_folder import fill_defaults
-from .shares import Draws, fit_confidence, mean_and_error
+from .shares import Draws, fit_confidence, mean_and_error, mixed
 from .validator import Validator
 
 ORDER, STEP, LOOK = 12, 13, 16  # streams of random numbers, of the run's seed; more in network, ...
@@ -224,34 +224,41 @@ def new_look(loop: Loop, judged_by: Samples, is_new: bool) -> Callable[[], torch
     """A recipe's looks: the bits of loop's averaged weights on draws of these samples, (N,).
 
     is_new: whether they are not trained on. Then a look first chooses the network's confidence, if it has
-    one: by how much of what it adds to independent bits the bound is best.
+    one: by how much of what it adds to independent bits the bound is best. Of several numbers the first
+    is for what training changes, which alone is judged; what the others are for is asked only once.
     """
     seed = derive_seed(loop.training.seed, LOOK)
     process, device = loop.diffusion.process, loop.device
     draws = Draws(process, judged_by, seed, device, LOOK_DRAWS)
     models = loop.diffusion.reverse_model, loop.averaged.reverse_model
     found = dict(models[0].named_buffers()).get("confidence")
-    can_doubt = found is not None and found.ndim == 0  # else it is the network's own affair
-    independent = None  # what the network says at confidence 0, whatever its weights
+    can_doubt = found is not None and found.ndim <= 1  # else it is the network's own affair
+    fixed = None  # what the network says at no confidence, and of each part that is not trained
 
-    def set_confidence(share: float) -> None:
+    def set_confidence(confidence: torch.Tensor) -> None:
         for model in models:
-            model.confidence.fill_(share)
+            model.confidence.copy_(confidence.view_as(found))
+
+    def logits_at(confidence: torch.Tensor) -> torch.Tensor:
+        set_confidence(confidence)
+        return draws.logits(loop.averaged)
 
     def look() -> torch.Tensor:
-        nonlocal independent
+        nonlocal fixed
         if not can_doubt:
             return draws.bits(draws.logits(loop.averaged)).cpu()
-        if is_new and independent is None:
-            set_confidence(0)
-            independent = draws.logits(loop.averaged)
-        set_confidence(1)
-        logits = draws.logits(loop.averaged)
-        if is_new:
-            share = fit_confidence(draws, logits, independent)
-            set_confidence(share)
-            logits = independent + share * (logits - independent)
-        return draws.bits(logits).cpu()
+        each = torch.eye(found.numel(), device=device)  # all confidence in one part
+        if not is_new:
+            return draws.bits(logits_at(each[0])).cpu()
+        before = models[1].confidence.flatten().clone()
+        if fixed is None:
+            fixed = logits_at(0 * each[0]), [logits_at(one) for one in each[1:]]
+        independent, others = fixed
+        parts = torch.stack([logits_at(each[0]), *others])
+        # what is trained is judged by itself: the others may hide for long that it still learns
+        trained = fit_confidence(draws, parts[:1], independent, before[:1])
+        set_confidence(fit_confidence(draws, parts, independent, before) if others else trained)
+        return draws.bits(mixed(parts[:1], independent, trained)).cpu()
 
     return look
 

@@ -1,5 +1,6 @@
 """Models compared on the same draws, and what share each should have in an ensemble of them."""
 
+import itertools
 import math
 from dataclasses import dataclass
 
@@ -16,6 +17,7 @@ ELEMENTS = 1 << 21  # bits in the draws on which models are compared, at most
 MOST_DRAWS = 1 << 14
 LEAST_SHARE = 0.02  # a member with less is left out: it would cost more than it gives
 FIT_STEPS, FIT_RATE = 80, 0.15
+NEWTON_STEPS, NEAR = 6, 0.05  # log-odds, near enough for derivatives
 FIT, CHECK, BLUR = range(3)  # streams of random numbers derived from one seed
 
 
@@ -58,6 +60,12 @@ class Draws:
         """The estimate of the bound from each draw, (N,), for what a network says."""
         said = Diffusion(self.process, lambda _x_t, _t: logits)
         return said.one_t_estimate(self.x_0, self.u_t, self.u_x)
+
+    def slope(self, logits: Tensor) -> tuple[float, Tensor]:
+        """The sum of bits, and its derivative by each of logits, (N, L)."""
+        logits = logits.detach().requires_grad_()
+        total = self.bits(logits).sum()
+        return total.item(), torch.autograd.grad(total, logits)[0]
 
 
 def mean_and_error(values: Tensor) -> tuple[float, float]:
@@ -128,21 +136,55 @@ def fit_shares(
     )
 
 
-def fit_confidence(draws: Draws, sure: Tensor, independent: Tensor) -> float:
-    """How far from independent towards sure, both log-odds (N, L), the bound of draws is least: 0 to 1.
+def fit_confidence(draws: Draws, parts: Tensor, independent: Tensor, start: Tensor) -> Tensor:
+    """How much of each part, none negative and at most 1 in all, the bound of draws is least with. (M,)
 
-    By halving the range as the bound's slope says. To 1 / 64, which changes the bound by next to nothing.
+    parts: (M, N, L) log-odds; independent: (N, L), what the rest of the confidence goes to. By Newton's
+    method, from start (M,). A part with less than LEAST_SHARE is left out.
     """
-    least, most, middle = 0.0, 1.0, 1.0
-    for _ in range(7):
-        confidence = torch.tensor(middle, device=sure.device, requires_grad=True)
-        bound = draws.bits(independent + confidence * (sure - independent)).mean()
-        (slope,) = torch.autograd.grad(bound, confidence)
-        least, most = (least, middle) if slope > 0 else (middle, most)
-        if least == 1:
-            break
-        middle = (least + most) / 2
-    return middle
+    towards = (parts - independent).flatten(1)  # (M, N L)
+    confidence, best, least = start.double(), start.double(), math.inf
+    for _ in range(NEWTON_STEPS):
+        logits = mixed(parts, independent, confidence.float())
+        # a bit's part of the bound depends on its own log-odds alone
+        (above, rising), (below, falling) = (draws.slope(logits + d) for d in (NEAR, -NEAR))
+        if not above + below < least:
+            confidence = (best + confidence) / 2
+            continue
+        best, least = confidence, above + below
+        slope, curvature = (rising + falling) / 2, (rising - falling) / (2 * NEAR)
+        gradient = (towards @ slope.flatten()).double()
+        hessian = ((towards * curvature.flatten()) @ towards.T).double()
+        confidence = _least(hessian, gradient - hessian @ confidence)
+    return torch.where(best < LEAST_SHARE, 0.0, best).float()
+
+
+def mixed(parts: Tensor, independent: Tensor, confidence: Tensor) -> Tensor:
+    """What a network says with a confidence (M,) in its parts (M, N, L); independent: (N, L) without any."""
+    return torch.einsum("m,mnl->nl", confidence, parts - independent) + independent
+
+
+def _least(A: Tensor, b: Tensor) -> Tensor:
+    """c, none negative and at most 1 in all, with the least c A c / 2 + b c; A: (M, M), b: (M,), M small.
+
+    What is positive in it, and whether the sum is 1, is tried out: then it solves linear equations.
+    """
+    M = len(b)
+    A = A + 1e-9 * A.diagonal().max().clamp_min(1e-30) * torch.eye(M, device=A.device)
+    best, least = torch.zeros_like(b), 0.0
+    for is_free in itertools.product((False, True), repeat=M):
+        free = torch.tensor(is_free, device=A.device).nonzero()[:, 0]
+        if not len(free):
+            continue
+        to_b, to_one = torch.linalg.solve(
+            A[free][:, free], torch.stack([-b[free], torch.ones_like(b[free])], dim=1)
+        ).unbind(dim=1)
+        for c in (to_b, to_b + (1 - to_b.sum()) / to_one.sum() * to_one):  # its sum free, and 1
+            c = torch.zeros_like(b).index_copy(0, free, c)
+            value = (c @ A @ c / 2 + b @ c).item()
+            if c.min() >= 0 and c.sum() <= 1 + 1e-9 and value < least:
+                best, least = c, value
+    return best
 
 
 def _descend(draws: Draws, logits: Tensor) -> list[float]:

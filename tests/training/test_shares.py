@@ -10,7 +10,14 @@ from bernoulli_diffusion.bits.data import BitStrings
 from bernoulli_diffusion.bits.process import BernoulliDiffusionProcess
 from bernoulli_diffusion.diffusion import Diffusion
 from bernoulli_diffusion.training.network import Ensemble
-from bernoulli_diffusion.training.shares import Draws, fit_confidence, fit_shares, mean_and_error
+from bernoulli_diffusion.training.shares import (
+    LEAST_SHARE,
+    Draws,
+    fit_confidence,
+    fit_shares,
+    mean_and_error,
+    mixed,
+)
 
 L, T = 4, 6
 Z_LIMIT = 4.5
@@ -95,10 +102,38 @@ def test_confidence_is_where_the_bound_is_least(times):
     """Of what is right but times too sure, and then of what is sure of nothing but noise."""
     draws = Draws(BernoulliDiffusionProcess(T), strings(), seed=5)
     sure, independent = draws.logits(diffusion(ideal())), torch.zeros(len(draws.x_0), L)
-    confidence = fit_confidence(draws, times * sure + 0.1, independent)
+    part = times * sure + 0.1
     grid = torch.linspace(0, 1, 201).tolist()
-    bounds = [draws.bits(share * (times * sure + 0.1)).mean().item() for share in grid]
-    assert abs(confidence - grid[bounds.index(min(bounds))]) <= 1 / 64 + 0.005
+    bounds = [draws.bits(share * part).mean().item() for share in grid]
+    for start in (0.0, 0.5, 1.0):
+        [confidence] = fit_confidence(draws, part[None], independent, torch.tensor([start]))
+        assert abs(confidence - grid[bounds.index(min(bounds))]) <= 0.005 + LEAST_SHARE
+
+
+def test_confidence_in_several_parts_is_where_the_bound_is_least():
+    """Of two that err in different ways, and of one that knows nothing, from wherever it starts."""
+    draws = Draws(BernoulliDiffusionProcess(T), strings(), seed=5)
+    sure, independent = draws.logits(diffusion(ideal())), torch.zeros(len(draws.x_0), L)
+    generator = torch.Generator().manual_seed(6)
+    errors = torch.randn(3, *sure.shape, generator=generator)
+    parts = torch.stack([sure + 1.0 * errors[0], sure + 2.0 * errors[1], 2 * errors[2]])
+    found = [
+        fit_confidence(draws, parts, independent, torch.tensor(start))
+        for start in ([0.0, 0.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0])
+    ]
+    grid = [i / 40 for i in range(41)]
+    bounds = {
+        (a, b, c): draws.bits(mixed(parts, independent, torch.tensor([a, b, c]))).mean().item()
+        for a in grid
+        for b in grid
+        for c in (0.0, 0.05)
+        if a + b + c <= 1
+    }
+    best = min(bounds, key=bounds.get)
+    assert min(best[:2]) > 0.1
+    for confidence in found:
+        assert (confidence - torch.tensor(best)).abs().max() <= 0.04
+        assert draws.bits(mixed(parts, independent, confidence)).mean() <= bounds[best] + 1e-4
 
 
 def test_the_same_seed_chooses_the_same_shares():
