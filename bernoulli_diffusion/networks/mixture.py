@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 STEP = 10.0  # logits are parameters times this: they need longer steps than the weights of an MLP
 AT_A_TIME = 1 << 18  # values of (strings, kinds, bits), which then stay in a core's own cache
+BATCH, EM_STEPS, EM_PASSES = 4096, 200, 10  # strings a step; the least steps, and passes over all
 KINDS, MOST_VALUES = (16, 64, 256, 512), 1 << 17  # that are tried; and kinds times bits, at most
 HELD_OUT, MOST_HELD_OUT = 0.1, 2000  # for that: the share and number of strings
 NEVER = -1e30  # the log of the share of a kind that is not there
@@ -31,7 +32,7 @@ class ReverseModel(nn.Module):
         sequence_length: int,
         T: int,
         num_components: int | None = None,  # None: prepare chooses it
-        em_steps: int = 200,
+        em_steps: int | None = None,  # None: EM_STEPS, or more for many strings
     ):
         super().__init__()
         self.T, self.em_steps, self.choose_kinds = T, em_steps, num_components is None
@@ -90,8 +91,10 @@ class ReverseModel(nn.Module):
     def prepare(self, x_0: Tensor) -> None:
         """Fit the mixture to x_0, (n, L) float 0/1, and 0.5 where a bit is unknown."""
         self.frequency.copy_(mean_of(x_0))
-        K = choose(x_0, len(self.share), self.em_steps // 2) if self.choose_kinds else len(self.share)
-        share, bit = fit(x_0, K, self.em_steps)
+        K, em_steps = len(self.share), self.em_steps or max(EM_STEPS, EM_PASSES * len(x_0) // BATCH)
+        if self.choose_kinds:
+            K = choose(x_0, K, em_steps // 2)
+        share, bit = fit(x_0, K, em_steps)
         self.share.fill_(NEVER / STEP)
         self.bit.zero_()
         self.share[:K], self.bit[:K] = share / STEP, bit / STEP
@@ -119,7 +122,7 @@ def fit(x_0: Tensor, K: int, em_steps: int) -> tuple[Tensor, Tensor]:
     and the mean of all (Cappe & Moulines 2009 for the batches).
     """
     n, mean = len(x_0), mean_of(x_0)
-    batch = min(n, 4096)
+    batch = min(n, BATCH)
     share = torch.full((K,), 1 / K, device=x_0.device)
     known = share[:, None].expand(K, x_0.shape[1])  # (K, L) P(kind, x_i is known)
     ones = (x_0[torch.randint(n, (K,))] + mean) / 2 * known  # (K, L) P(kind, x_i = 1)

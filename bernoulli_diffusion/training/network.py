@@ -33,7 +33,7 @@ FORMER = PACKAGED / "former"  # reverse_model.py of earlier versions, which chec
 FILE_NAME = "reverse_model.py"
 # Streams of random numbers, of the run's seed: for the initial weights, and for what prepare sees.
 WEIGHTS, PREPARE = 11, 15
-MOST_PREPARED, MOST_PREPARED_VALUES = 100_000, 1 << 26  # samples that it sees, and values in all
+MOST_PREPARED, MOST_PREPARED_VALUES = 200_000, 1 << 26  # samples that it sees, and values in all
 FAILURES = (Exception, SystemExit)  # of the user's code; sys.exit() in it must not end us quietly
 
 
