@@ -73,6 +73,11 @@ class ReverseModel(nn.Module):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
 
+        if not isinstance(companions, list | tuple) or not set(companions) <= set(COMPANIONS):
+            known = ", ".join(COMPANIONS)
+            raise ValueError(
+                f"companions: expected a list of names among {known}, found {companions!r}"
+            )
         if sequence_length > MOST_PAIRED:
             companions = ()
         self.companions = nn.ModuleList(

@@ -492,8 +492,9 @@ def test_trees_and_mixtures_give_the_exact_posterior(name, is_prepared):
         others = log_q.sum(dim=2, keepdim=True) - log_q + log_p[None, :, None]
         one = others.masked_fill(x[None] == 0, -math.inf).logsumexp(dim=1)
         zero = others.masked_fill(x[None] == 1, -math.inf).logsumexp(dim=1)
-        found = model(x.float(), torch.full((2**L,), step))
-        torch.testing.assert_close(found.double(), one - zero, rtol=1e-4, atol=1e-4)
+        for t in (torch.full((2**L,), step), torch.tensor(step).expand(2**L)):  # as samplers have it
+            found = model(x.float(), t)
+            torch.testing.assert_close(found.double(), one - zero, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("unknown", [0.0, 0.3])
@@ -598,13 +599,33 @@ def test_the_forests_questions_leave_enough_strings_in_each_leaf():
     assert len(module.grow(x_0, 5)) == 5
 
 
+def test_a_mixture_has_as_many_kinds_as_the_strings_ask_for():
+    model = network("mixture", 12, 50)
+    module = sys.modules[type(model).__module__]
+    generator = torch.Generator().manual_seed(20)
+    independent = (torch.rand(1000, 12, generator=generator) < 0.3).float()
+    kinds = torch.randint(2, (100, 12), generator=generator).float()  # each is a string
+    some = kinds[torch.randint(100, (3000,), generator=generator)]
+    torch.manual_seed(21)
+    assert module.choose(independent, 512, 100) == module.KINDS[0]
+    assert module.choose(some, 512, 100) >= 64
+    assert module.choose(some, 40, 100) == 40
+    assert module.choose(some[:5], 512, 100) == module.KINDS[0]
+    model.prepare(independent)
+    assert len(model.share) == 512
+    assert model.num_kinds == module.KINDS[0]
+    other = network("mixture", 12, 50, seed=1)
+    other.load_state_dict(model.state_dict())
+    assert other.num_kinds == module.KINDS[0]
+
+
 def test_kinds_of_a_mixture_do_not_differ_by_chance():
     """Independent bits have one kind only: 64 kinds of five strings each must not find more."""
     L, n = 60, 300
     generator = torch.Generator().manual_seed(14)
     p = torch.rand(L, generator=generator)
     x_0 = (torch.rand(3 * n, L, generator=generator) < p).float()
-    model = network("mixture", L, 500)
+    model = network("mixture", L, 500, num_components=64)
     model.prepare(x_0[:n])
     scale = sys.modules[type(model).__module__].STEP
     log_odds = scale * model.bit.detach()

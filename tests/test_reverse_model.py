@@ -1,5 +1,6 @@
 """The default network: what it finds in the data, and what it says before the first step."""
 
+import itertools
 import math
 
 import numpy as np
@@ -186,6 +187,38 @@ def test_what_a_column_says_is_bayes_rule_over_its_levels():
     torch.testing.assert_close(found, one, rtol=1e-4, atol=1e-5)
 
 
+def test_the_confidence_says_who_is_heard():
+    """The MLP, a companion, both or none; in training the MLP alone."""
+    model = prepared()
+    with torch.no_grad():
+        torch.nn.init.normal_(model.read_out.weight)
+        x_t, t = inputs(20)
+        model.dropout.zero_()
+        mlp = model(x_t, t)
+        model.eval()
+        mixture, tree = (companion(x_t, t) for companion in model.companions)
+        model.confidence.zero_()
+        alone = model(x_t, t)
+        assert not any(x.allclose(y) for x, y in itertools.combinations((mlp, mixture, tree, alone), 2))
+        for shares in ([1, 0, 0], [0, 1, 0], [0, 0, 1], [0.5, 0.2, 0.1]):
+            model.confidence.copy_(torch.tensor(shares))
+            parts = zip(shares, (mlp, mixture, tree), strict=True)
+            expected = alone + sum(share * (said - alone) for share, said in parts)
+            torch.testing.assert_close(model(x_t, t), expected, rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(model.train()(x_t, t), mlp)
+            model.eval()
+
+
+def test_companions_are_not_trained_and_may_be_others():
+    model = prepared()
+    assert not any(p.requires_grad for p in model.companions.parameters())
+    assert len(ReverseModel(1025, T).companions) == len(prepared(companions=[]).companions) == 0
+    assert len(prepared(300, companions=["forest"]).companions) == 1
+    for wrong in (["tree"], "forest", 3):
+        with pytest.raises(ValueError, match="companions: expected a list of names among mixture, "):
+            ReverseModel(L, T, companions=wrong)
+
+
 def test_a_network_that_is_not_believed_says_what_columns_say_by_themselves():
     x_0 = columns()
     torch.manual_seed(1)
@@ -199,7 +232,7 @@ def test_a_network_that_is_not_believed_says_what_columns_say_by_themselves():
         alone, full = untrained(x_t, t), trained(x_t, t)
         assert not full.allclose(alone)
         for share in (0.0, 0.3):
-            trained.confidence.fill_(share)
+            trained.confidence[0] = share
             torch.testing.assert_close(trained(x_t, t), alone + share * (full - alone))
 
 

@@ -106,13 +106,15 @@ def choose(x_0: Tensor, most: int, em_steps: int) -> int:
     held_out = min(MOST_HELD_OUT, int(HELD_OUT * len(x_0)))
     order = torch.randperm(len(x_0))
     test, train = x_0[order[:held_out]], x_0[order[held_out:]]
-    best = -torch.inf, min(most, KINDS[0])
-    for K in sorted({min(most, k) for k in KINDS}) if held_out else ():
-        law = log_law(test, *fit(train, K, em_steps)).mean().item()
-        if law < best[0]:  # and still more kinds would be worse
-            break
-        best = law, K
-    return best[1]
+    best, least = min(most, KINDS[0]), None
+    for K in sorted({min(most, k) for k in KINDS}) if held_out > 1 else ():
+        law = log_law(test, *fit(train, K, em_steps))
+        if least is not None:
+            gain = law - least
+            if gain.mean() <= gain.std() / held_out**0.5:  # no more than chance may give
+                break
+        best, least = K, law
+    return best
 
 
 def fit(x_0: Tensor, K: int, em_steps: int) -> tuple[Tensor, Tensor]:

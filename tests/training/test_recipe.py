@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 
-from bernoulli_diffusion import reverse_model
 from bernoulli_diffusion.bits.measures import independent_bits
 from bernoulli_diffusion.system.errors import UserError
 from bernoulli_diffusion.system.interrupt import Interrupted
@@ -69,26 +68,67 @@ def test_the_recommended_weights_are_those_that_are_measured(tmp_path):
     assert gain > 1  # bits
 
 
-def test_what_few_lines_teach_is_believed_in_part(tmp_path):
-    """The recommended weights have the confidence with the least bound on val, and are better by it."""
-    trainer = trained(make_run(tmp_path / "run", 40, 200, 12, tied=True, seed=1), *epochs(60))
+def worse_than_chosen(trainer: Trainer, others: list[list[float]]) -> list[tuple[float, float]]:
+    """By how much, with errors, the recommended weights are worse on val with other confidences."""
     model = trainer.averaged.reverse_model
-    assert 0.5 < model.confidence < 0.9
     draws = Draws(trainer.averaged.process, trainer.folder.val, seed=3, num_draws=20_000)
     chosen = draws.bits(draws.logits(trainer.averaged))
-    for other in (1.0, model.confidence / 2):
-        model.confidence.fill_(other)
-        worse, error = mean_and_error(draws.bits(draws.logits(trainer.averaged)) - chosen)
+    found = []
+    for other in others:
+        model.confidence.copy_(torch.tensor(other))
+        found.append(mean_and_error(draws.bits(draws.logits(trainer.averaged)) - chosen))
+    return found
+
+
+def test_what_few_lines_teach_is_believed_in_part(tmp_path):
+    """The recommended weights have the confidence with the least bound on val, and are better by it."""
+    path = make_run(tmp_path / "run", 40, 200, 12, tied=True, seed=1)
+    trainer = trained(path, *epochs(60), "model.reverse_model.companions=[]")
+    [confidence] = trainer.averaged.reverse_model.confidence.tolist()
+    assert 0.5 < confidence < 0.9
+    for worse, error in worse_than_chosen(trainer, [[1.0], [confidence / 2]]):
         assert worse > 4.5 * error
 
 
-def test_a_buffer_of_that_name_that_is_no_number_is_the_networks_own(tmp_path):
+def test_val_says_how_much_each_companion_is_believed(tmp_path):
+    """All together are better than any alone; and the training is the same as without them."""
+    path = make_run(tmp_path / "run", 150, 400, 12, tied=False)
+    rng = np.random.default_rng(2)
+    kinds = rng.random((4, 12))
+    bits = rng.random((550, 12)) < kinds[rng.integers(4, size=550)] ** 2
+    write_lines(path / "train.txt", bits[:150])
+    write_lines(path / "val.txt", bits[150:])
+    trainer = trained(path, *epochs(40))
+    confidence = trainer.averaged.reverse_model.confidence.tolist()
+    assert min(confidence[0], max(confidence[1:])) > 0.1
+    assert sum(confidence) <= 1 + 1e-6
+    for worse, error in worse_than_chosen(trainer, torch.eye(len(confidence)).tolist()):
+        assert worse > 4.5 * error
+
+    alone = trained(path, *epochs(40), "model.reverse_model.companions=[]")
+    assert alone.loop.plan.best_step == trainer.loop.plan.best_step
+    assert alone.step == trainer.step
+    weights = trainer.averaged.reverse_model.state_dict()
+    for name, tensor in alone.averaged.reverse_model.state_dict().items():
+        assert name == "confidence" or tensor.equal(weights[name])
+
+
+ITS_OWN = """\
+import torch
+from bernoulli_diffusion import reverse_model
+
+class ReverseModel(reverse_model.ReverseModel):
+    def __init__(self, sequence_length, T, **options):
+        super().__init__(sequence_length, T, companions=(), **options)
+        self.confidence = torch.ones(1, 1)
+"""
+
+
+def test_a_buffer_of_that_name_that_is_no_list_is_the_networks_own(tmp_path):
     path = make_run(tmp_path / "run", 40, 200, 12, tied=True, seed=1)
-    network = Path(reverse_model.__file__).read_text()
-    network = network.replace('"confidence", torch.ones(())', '"confidence", torch.ones(1)')
-    (path / "reverse_model.py").write_text(network)
+    (path / "reverse_model.py").write_text(ITS_OWN)
     trainer = trained(path, *epochs(20))
-    assert trainer.averaged.reverse_model.confidence.tolist() == [1]
+    assert trainer.averaged.reverse_model.confidence.tolist() == [[1]]
 
 
 @pytest.mark.parametrize("how", [(), ("training.epochs=3",)])
@@ -115,7 +155,7 @@ def test_a_val_of_another_kind_does_not_make_it_doubt(tmp_path):
     write_lines(path / "val.txt", val)
     trainer = trained(path, *epochs(15))
     assert trainer.results.val_is_unlike
-    assert trainer.averaged.reverse_model.confidence == 1
+    assert trainer.averaged.reverse_model.confidence.tolist() == [1, 0, 0]
 
 
 SIZES = [(20, 8, True, 80), (20, 60, False, 80), (60, 120, False, 80), (1500, 16, False, 30)]
