@@ -80,8 +80,8 @@ class ReverseModel(nn.Module):
             )
         if sequence_length > MOST_PAIRED:
             companions = ()
-        self.companions = nn.ModuleList(
-            COMPANIONS[name].ReverseModel(sequence_length, T) for name in companions
+        self.companions = nn.ModuleDict(
+            {name: COMPANIONS[name].ReverseModel(sequence_length, T) for name in companions}
         ).requires_grad_(False)
         # in the log-odds above and in each companion; chosen on val
         self.register_buffer("confidence", torch.tensor([1.0] + [0.0] * len(companions)))
@@ -118,7 +118,7 @@ class ReverseModel(nn.Module):
             by_chance = math.sqrt(2 * math.log(max(2, L * (L - 1) / 2)) / n)
             weakest = correlation.abs().flatten().topk(min(PARTNERS * L, L * L)).values[-1]
             self.is_pair.copy_(correlation.abs() >= weakest.clamp_min(by_chance))
-        for companion in self.companions:
+        for companion in self.companions.values():
             companion.prepare(x_0)
 
     def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
@@ -142,7 +142,7 @@ class ReverseModel(nn.Module):
             return logits
         alone = self.given_column(self.log_odds, own)
         mean = alone + self.confidence[0] * (logits - alone)
-        for companion, share in zip(self.companions, self.confidence[1:], strict=True):
+        for companion, share in zip(self.companions.values(), self.confidence[1:], strict=True):
             if share.is_cuda or share:  # a GPU would have to be waited for
                 mean = mean + share * (companion(x_t, t) - alone)
         return mean

@@ -124,7 +124,7 @@ def test_gradients_reach_all_parameters(name):
     # what is added to x_t and to its mirror image alike cancels
     idle = ("norm.bias", "read_out.bias") if name == "mirrored_mlp" else ()
     for key, parameter in model.named_parameters():
-        if name == "tree_and_mlp" and key.startswith("base."):
+        if key.startswith(("base.", "companions.")):
             assert not parameter.requires_grad  # prepare() alone sets it
             continue
         assert parameter.grad.isfinite().all(), key
@@ -492,7 +492,10 @@ def test_trees_and_mixtures_give_the_exact_posterior(name, is_prepared):
         others = log_q.sum(dim=2, keepdim=True) - log_q + log_p[None, :, None]
         one = others.masked_fill(x[None] == 0, -math.inf).logsumexp(dim=1)
         zero = others.masked_fill(x[None] == 1, -math.inf).logsumexp(dim=1)
-        for t in (torch.full((2**L,), step), torch.tensor(step).expand(2**L)):  # as samplers have it
+        for t in (
+            torch.full((2**L,), step),
+            torch.tensor(step).expand(2**L),
+        ):  # as samplers have it
             found = model(x.float(), t)
             torch.testing.assert_close(found.double(), one - zero, rtol=1e-4, atol=1e-4)
 

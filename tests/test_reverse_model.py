@@ -196,10 +196,12 @@ def test_the_confidence_says_who_is_heard():
         model.dropout.zero_()
         mlp = model(x_t, t)
         model.eval()
-        mixture, tree = (companion(x_t, t) for companion in model.companions)
+        mixture, tree = (companion(x_t, t) for companion in model.companions.values())
         model.confidence.zero_()
         alone = model(x_t, t)
-        assert not any(x.allclose(y) for x, y in itertools.combinations((mlp, mixture, tree, alone), 2))
+        assert not any(
+            x.allclose(y) for x, y in itertools.combinations((mlp, mixture, tree, alone), 2)
+        )
         for shares in ([1, 0, 0], [0, 1, 0], [0, 0, 1], [0.5, 0.2, 0.1]):
             model.confidence.copy_(torch.tensor(shares))
             parts = zip(shares, (mlp, mixture, tree), strict=True)
@@ -215,7 +217,9 @@ def test_companions_are_not_trained_and_may_be_others():
     assert len(ReverseModel(1025, T).companions) == len(prepared(companions=[]).companions) == 0
     assert len(prepared(300, companions=["forest"]).companions) == 1
     for wrong in (["tree"], "forest", 3):
-        with pytest.raises(ValueError, match="companions: expected a list of names among mixture, "):
+        with pytest.raises(
+            ValueError, match="companions: expected a list of names among mixture, "
+        ):
             ReverseModel(L, T, companions=wrong)
 
 

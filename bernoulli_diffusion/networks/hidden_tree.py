@@ -46,9 +46,8 @@ class ReverseModel(nn.Module):
         self.set_levels(parents)
         self.register_load_state_dict_post_hook(lambda model, _: model.check_tree())
         self.root = nn.Parameter(torch.zeros(K))  # P(z_root)
-        self.move = nn.Parameter(
-            torch.randn(L, K, K) / STEP
-        )  # P(z_i | z_parent), the root's is idle
+        # P(z_i | z_parent), the root's is idle
+        self.move = nn.Parameter(torch.empty(L, K, K).uniform_(-1 / STEP, 1 / STEP))
         self.bit = nn.Parameter(torch.zeros(L, K))  # P(x_i = 1 | z_i), by node
         self.register_buffer("frequency", torch.full((L,), 0.5))  # of a 1 in the data
         self.register_buffer("confidence", torch.ones(()))  # chosen on val, after training

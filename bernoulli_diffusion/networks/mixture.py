@@ -20,6 +20,9 @@ STEP = 10.0  # logits are parameters times this: they need longer steps than the
 AT_A_TIME = 1 << 18  # values of (strings, kinds, bits), which then stay in a core's own cache
 BATCH, EM_STEPS, EM_PASSES = 4096, 200, 10  # strings a step; the least steps, and passes over all
 KINDS, MOST_VALUES = (16, 64, 256, 512), 1 << 17  # that are tried; and kinds times bits, at most
+LEAST_GAIN = (
+    0.01  # nats a string, and what chance may give: more kinds that gain less are not taken
+)
 HELD_OUT, MOST_HELD_OUT = 0.1, 2000  # for that: the share and number of strings
 NEVER = -1e30  # the log of the share of a kind that is not there
 
@@ -37,7 +40,9 @@ class ReverseModel(nn.Module):
         super().__init__()
         self.T, self.em_steps, self.choose_kinds = T, em_steps, num_components is None
         K = num_components or max(KINDS[0], min(KINDS[-1], MOST_VALUES // sequence_length))
-        self.share = nn.Parameter(torch.randn(K) / STEP)  # log-weight of each kind
+        self.share = nn.Parameter(
+            torch.empty(K).uniform_(-1 / STEP, 1 / STEP)
+        )  # log-weight of each kind
         self.bit = nn.Parameter(torch.zeros(K, sequence_length))  # log-odds of a 1
         self.register_buffer("frequency", torch.full((sequence_length,), 0.5))  # of a 1 in the data
         self.register_buffer("confidence", torch.ones(()))  # chosen on val, after training
@@ -52,7 +57,9 @@ class ReverseModel(nn.Module):
         """x_t: (B, L) float 0/1; t: (B,) int in 1..T. Returns (B, L) log-odds that x_0 is 1."""
         share, bit = STEP * self.share[: self.num_kinds], STEP * self.bit[: self.num_kinds]
         lean, one, zero = torch.tanh(bit / 2), bit.sigmoid(), (-bit).sigmoid()  # (K, L)
-        if len(t) and (len(t) == 1 or t.stride(0) == 0):  # one time for all, as where samples are drawn
+        if len(t) and (
+            len(t) == 1 or t.stride(0) == 0
+        ):  # one time for all, as where samples are drawn
             logits = self.others_at_once(x_t, (1 - t[0] / self.T) * lean, one, zero, share)
         else:
             seen = (1 - t / self.T)[:, None] * (2 * x_t - 1)  # (B, L) s alpha_t, s = 1 or -1
@@ -111,7 +118,7 @@ def choose(x_0: Tensor, most: int, em_steps: int) -> int:
         law = log_law(test, *fit(train, K, em_steps))
         if least is not None:
             gain = law - least
-            if gain.mean() <= gain.std() / held_out**0.5:  # no more than chance may give
+            if gain.mean() <= max(gain.std() / held_out**0.5, LEAST_GAIN):
                 break
         best, least = K, law
     return best

@@ -105,6 +105,8 @@ def end(trainer: Trainer) -> str:
             value = text(bound.bits, bound.standard_error)
             lines.append(f"bound      {value} bits per {sample} on {name}{_alone(bound)}")
     lines.append(f"compared   {_compared(results)}")
+    if shares := _shares(trainer.recommended.reverse_model):
+        lines.append(f"made of    {shares}")
     lines.append(f"samples    {_samples(results, measured)}")
     if results.last:
         lines.append(f"last       {_last(results)}")
@@ -169,6 +171,19 @@ def _compared(results: Results) -> str:
         f"{abs(gain):.{digits}f} bits {'better' if gain >= 0 else 'worse'} than {name}"
         for name, gain in gains
     )
+
+
+def _shares(model) -> str | None:
+    """Whom the recommended weights listen to, where there are several; see reverse_model.py."""
+    companions, confidence = (getattr(model, name, None) for name in ("companions", "confidence"))
+    if (
+        not isinstance(companions, torch.nn.ModuleDict)
+        or not companions
+        or not confidence[1:].any()
+    ):
+        return None
+    shares = zip(["what was trained", *companions], confidence.tolist(), strict=True)
+    return ", ".join(f"{share:.0%} {name}" for name, share in shares if share)
 
 
 def check(trainer: Trainer) -> str:

@@ -172,7 +172,9 @@ class Loop:
         """averaged += (1 - decay) (weights - averaged); a short memory at first."""
         decay = self.plan.averaging_decay(self.step)
         raw, averaged = self.diffusion.reverse_model, self.averaged.reverse_model
-        torch._foreach_lerp_(list(averaged.parameters()), list(raw.parameters()), 1 - decay)
+        pairs = zip(averaged.parameters(), raw.parameters(), strict=True)
+        means, values = zip(*(pair for pair in pairs if pair[1].requires_grad), strict=True)
+        torch._foreach_lerp_(means, values, 1 - decay)
         for mean, buffer in zip(averaged.buffers(), raw.buffers(), strict=True):
             mean.copy_(buffer)  # running statistics are averages already
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from bernoulli_diffusion.bits.measures import independent_bits
+from bernoulli_diffusion.results import console
 from bernoulli_diffusion.system.errors import UserError
 from bernoulli_diffusion.system.interrupt import Interrupted
 from bernoulli_diffusion.training import checkpoint
@@ -102,10 +103,13 @@ def test_val_says_how_much_each_companion_is_believed(tmp_path):
     confidence = trainer.averaged.reverse_model.confidence.tolist()
     assert min(confidence[0], max(confidence[1:])) > 0.1
     assert sum(confidence) <= 1 + 1e-6
+    [line] = [x for x in console.end(trainer).split("\n") if x.startswith("made of")]
+    assert f"made of    {confidence[0]:.0%} what was trained, {confidence[1]:.0%} mixture" in line
     for worse, error in worse_than_chosen(trainer, torch.eye(len(confidence)).tolist()):
         assert worse > 4.5 * error
 
     alone = trained(path, *epochs(40), "model.reverse_model.companions=[]")
+    assert "made of" not in console.end(alone)
     assert alone.loop.plan.best_step == trainer.loop.plan.best_step
     assert alone.step == trainer.step
     weights = trainer.averaged.reverse_model.state_dict()
