@@ -85,7 +85,7 @@ class ReverseModel(nn.Module):
     def others_at_once(
         self, x_t: Tensor, lean: Tensor, one: Tensor, zero: Tensor, share: Tensor
     ) -> Tensor:
-        """The same as others where all strings have one time. x_t: (B, L); lean: (K, L), times alpha_t."""
+        """The same as others, of strings at one time. x_t: (B, L); lean: (K, L), times alpha_t."""
         own = (1 + lean).clamp_min(1e-6), (1 - lean).clamp_min(1e-6)  # (K, L) of a 1, of a 0
         kind = (share + x_t @ own[0].log().T + (1 - x_t) @ own[1].log().T).softmax(dim=1)  # (B, K)
         odds = [
@@ -125,7 +125,7 @@ def choose(x_0: Tensor, most: int, em_steps: int) -> int:
 
 
 def fit(x_0: Tensor, K: int, em_steps: int) -> tuple[Tensor, Tensor]:
-    """Expectation maximisation, a batch at a time: log-shares (K,) and log-odds of each kind's bits (K, L).
+    """Expectation maximisation, a batch at a time: log-shares (K,), log-odds of each kind's bits (K, L).
 
     x_0: (n, L) float 0/1, and 0.5 where a bit is unknown. Kinds begin half way between random strings
     and the mean of all (Cappe & Moulines 2009 for the batches).

@@ -17,7 +17,8 @@ ELEMENTS = 1 << 21  # bits in the draws on which models are compared, at most
 MOST_DRAWS = 1 << 14
 LEAST_SHARE = 0.02  # a member with less is left out: it would cost more than it gives
 FIT_STEPS, FIT_RATE = 80, 0.15
-NEWTON_STEPS, NEAR = 6, 0.05  # log-odds, near enough for derivatives
+NEWTON_STEPS, ENOUGH = 6, 1 / 256  # at most, and until the confidence changes by less
+NEAR = 0.05  # log-odds, near enough for derivatives
 FIT, CHECK, BLUR = range(3)  # streams of random numbers derived from one seed
 
 
@@ -156,11 +157,13 @@ def fit_confidence(draws: Draws, parts: Tensor, independent: Tensor, start: Tens
         gradient = (towards @ slope.flatten()).double()
         hessian = ((towards * curvature.flatten()) @ towards.T).double()
         confidence = _least(hessian, gradient - hessian @ confidence)
+        if (confidence - best).abs().max() < ENOUGH:
+            break
     return torch.where(best < LEAST_SHARE, 0.0, best).float()
 
 
 def mixed(parts: Tensor, independent: Tensor, confidence: Tensor) -> Tensor:
-    """What a network says with a confidence (M,) in its parts (M, N, L); independent: (N, L) without any."""
+    """What a network says with a confidence (M,) in its parts (M, N, L); independent: with none."""
     return torch.einsum("m,mnl->nl", confidence, parts - independent) + independent
 
 
