@@ -24,6 +24,7 @@ from torch.nn.functional import silu
 
 from bernoulli_diffusion.networks import forest, hidden_tree, mixture
 
+# The package's: editing their files changes what checkpoints of this network say.
 COMPANIONS = {"mixture": mixture, "hidden_tree": hidden_tree, "forest": forest}
 MOST_PAIRED = 1024  # bits: the pairwise weights of longer strings would outnumber the MLP's by far
 BY_CHANCE = 15.0  # nats: chance must be that unlikely to let no two bits of a column be 1
