@@ -74,10 +74,11 @@ class ReverseModel(nn.Module):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
 
-        if not isinstance(companions, list | tuple) or not set(companions) <= set(COMPANIONS):
+        are_names = isinstance(companions, list | tuple) and set(companions) <= set(COMPANIONS)
+        if not are_names or len(set(companions)) < len(companions):
             known = ", ".join(COMPANIONS)
             raise ValueError(
-                f"companions: expected a list of names among {known}, found {companions!r}"
+                f"companions: expected a list of different names among {known}, found {companions!r}"
             )
         if sequence_length > MOST_PAIRED:
             companions = ()
