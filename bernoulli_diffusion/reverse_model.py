@@ -74,8 +74,8 @@ class ReverseModel(nn.Module):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
 
-        are_names = isinstance(companions, list | tuple) and set(companions) <= set(COMPANIONS)
-        if not are_names or len(set(companions)) < len(companions):
+        is_list = isinstance(companions, list | tuple)
+        if not is_list or not len(companions) == len(set(companions) & set(COMPANIONS)):
             known = ", ".join(COMPANIONS)
             raise ValueError(
                 f"companions: expected a list of different names among {known}, found {companions!r}"
