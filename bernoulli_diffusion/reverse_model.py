@@ -75,7 +75,7 @@ class ReverseModel(nn.Module):
             nn.init.zeros_(layer.bias)
 
         is_list = isinstance(companions, list | tuple)
-        if not is_list or not len(companions) == len(set(companions) & set(COMPANIONS)):
+        if not is_list or len(companions) != len(set(companions) & set(COMPANIONS)):
             known = ", ".join(COMPANIONS)
             raise ValueError(
                 f"companions: expected a list of different names among {known}, found {companions!r}"

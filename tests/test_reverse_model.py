@@ -216,9 +216,9 @@ def test_companions_are_not_trained_and_may_be_others():
     assert not any(p.requires_grad for p in model.companions.parameters())
     assert len(ReverseModel(1025, T).companions) == len(prepared(companions=[]).companions) == 0
     assert len(prepared(300, companions=["forest"]).companions) == 1
-    for wrong in (["tree"], "forest", 3):
+    for wrong in (["tree"], "forest", 3, ["mixture", "mixture"]):
         with pytest.raises(
-            ValueError, match="companions: expected a list of names among mixture, "
+            ValueError, match="companions: expected a list of different names among mixture"
         ):
             ReverseModel(L, T, companions=wrong)
 
