@@ -23,7 +23,7 @@ KINDS, MOST_VALUES = (16, 64, 256, 512), 1 << 17  # that are tried; and kinds ti
 LEAST_GAIN = (
     0.01  # nats a string, and what chance may give: more kinds that gain less are not taken
 )
-HELD_OUT, MOST_HELD_OUT = 0.1, 2000  # for that: the share and number of strings
+HELD_OUT, MOST_HELD_OUT = 0.1, 10_000  # for that: the share and number of strings
 NEVER = -1e30  # the log of the share of a kind that is not there
 
 
@@ -100,7 +100,7 @@ class ReverseModel(nn.Module):
         self.frequency.copy_(mean_of(x_0))
         K, em_steps = len(self.share), self.em_steps or max(EM_STEPS, EM_PASSES * len(x_0) // BATCH)
         if self.choose_kinds:
-            K = choose(x_0, K, em_steps // 2)
+            K = choose(x_0, K, em_steps)
         share, bit = fit(x_0, K, em_steps)
         self.share.fill_(NEVER / STEP)
         self.bit.zero_()
@@ -113,13 +113,11 @@ def choose(x_0: Tensor, most: int, em_steps: int) -> int:
     held_out = min(MOST_HELD_OUT, int(HELD_OUT * len(x_0)))
     order = torch.randperm(len(x_0))
     test, train = x_0[order[:held_out]], x_0[order[held_out:]]
-    best, least = min(most, KINDS[0]), None
-    for K in sorted({min(most, k) for k in KINDS}) if held_out > 1 else ():
-        law = log_law(test, *fit(train, K, em_steps))
-        if least is not None:
-            gain = law - least
-            if gain.mean() <= max(gain.std() / held_out**0.5, LEAST_GAIN):
-                break
+    best, least = min(most, KINDS[0]), -torch.inf
+    for K in sorted({min(most, k) for k in KINDS}) if held_out else ():
+        law = log_law(test, *fit(train, K, em_steps)).mean().item()
+        if law < least + LEAST_GAIN:  # and still more kinds would gain no more
+            break
         best, least = K, law
     return best
 

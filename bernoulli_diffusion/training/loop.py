@@ -23,11 +23,14 @@ from .network import Source, configured_network, live_source, new_diffusion
 from .optimizer import AdamW, Clip
 from .plan import Plan, Recipe
 from .run_folder import fill_defaults
-from .shares import Draws, fit_confidence, mean_and_error, mixed
+from .shares import MOST_DRAWS, Draws, fit_confidence, mean_and_error, mixed
 from .validator import Validator
 
 ORDER, STEP, LOOK = 12, 13, 16  # streams of random numbers, of the run's seed; more in network, ...
-LOOK_DRAWS = 4096  # (string, time) pairs behind each of a recipe's looks
+LOOK_DRAWS, LOOKS_AT_A_LINE = (
+    4096,
+    2,
+)  # (string, time) pairs behind each of a recipe's looks; of a string
 FLUSH_EVERY = 100  # steps between looks at the losses: a look waits for the device
 
 
@@ -231,7 +234,8 @@ def new_look(loop: Loop, judged_by: Samples, is_new: bool) -> Callable[[], torch
     """
     seed = derive_seed(loop.training.seed, LOOK)
     process, device = loop.diffusion.process, loop.device
-    draws = Draws(process, judged_by, seed, device, LOOK_DRAWS)
+    num_draws = min(MOST_DRAWS, max(LOOK_DRAWS, LOOKS_AT_A_LINE * len(judged_by)))
+    draws = Draws(process, judged_by, seed, device, num_draws)
     models = loop.diffusion.reverse_model, loop.averaged.reverse_model
     found = dict(models[0].named_buffers()).get("confidence")
     can_doubt = found is not None and found.ndim <= 1  # else it is the network's own affair
