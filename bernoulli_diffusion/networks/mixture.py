@@ -24,6 +24,7 @@ LEAST_GAIN = (
     0.01  # nats a string, and what chance may give: more kinds that gain less are not taken
 )
 HELD_OUT, MOST_HELD_OUT = 0.1, 10_000  # for that: the share and number of strings
+LEAST = 1e-6  # that is divided by, times a probability; the product of four is a float32
 NEVER = -1e30  # the log of the share of a kind that is not there
 
 
@@ -56,7 +57,8 @@ class ReverseModel(nn.Module):
     def forward(self, x_t: Tensor, t: Tensor) -> Tensor:
         """x_t: (B, L) float 0/1; t: (B,) int in 1..T. Returns (B, L) log-odds that x_0 is 1."""
         share, bit = STEP * self.share[: self.num_kinds], STEP * self.bit[: self.num_kinds]
-        lean, one, zero = torch.tanh(bit / 2), bit.sigmoid(), (-bit).sigmoid()  # (K, L)
+        lean = torch.tanh(bit / 2).clamp(LEAST - 1, 1 - LEAST)  # (K, L)
+        one, zero = bit.sigmoid(), (-bit).sigmoid()
         if len(t) and (
             len(t) == 1 or t.stride(0) == 0
         ):  # one time for all, as where samples are drawn
@@ -76,8 +78,13 @@ class ReverseModel(nn.Module):
         seen: (b, L); for each kind and bit, (K, L): P(1) - P(0), P(1) and P(0); share: (K,) in logs.
         """
         # P(x_t,i | kind), but for a factor that is the same for all kinds
-        own = (1 + lean * seen[:, None]).clamp_min(1e-6)  # (b, K, L)
-        kind = (share + own.log().sum(dim=2)).softmax(dim=1)  # (b, K)
+        own = torch.addcmul(lean.new_ones(()), lean, seen[:, None])  # (b, K, L)
+        factors = own
+        for _ in range(2):  # four to a product: logs take long
+            half, rest = divmod(factors.shape[2], 2)
+            pairs = factors[:, :, :half] * factors[:, :, half : 2 * half]
+            factors = torch.cat([pairs, factors[:, :, -1:]], dim=2) if rest else pairs
+        kind = (share + factors.log().sum(dim=2)).softmax(dim=1)  # (b, K)
         others = kind[:, :, None] / own  # (b, K, L), told by all bits but one
         odds = [(others * p).sum(dim=1).clamp_min(1e-30) for p in (one, zero)]  # (b, L) each
         return odds[0].log() - odds[1].log()
@@ -86,7 +93,7 @@ class ReverseModel(nn.Module):
         self, x_t: Tensor, lean: Tensor, one: Tensor, zero: Tensor, share: Tensor
     ) -> Tensor:
         """The same as others, of strings at one time. x_t: (B, L); lean: (K, L), times alpha_t."""
-        own = (1 + lean).clamp_min(1e-6), (1 - lean).clamp_min(1e-6)  # (K, L) of a 1, of a 0
+        own = 1 + lean, 1 - lean  # (K, L) of a 1, of a 0
         kind = (share + x_t @ own[0].log().T + (1 - x_t) @ own[1].log().T).softmax(dim=1)  # (B, K)
         odds = [
             torch.where(x_t > 0.5, kind @ (p / own[0]), kind @ (p / own[1])).clamp_min(1e-30)
