@@ -59,9 +59,7 @@ class ReverseModel(nn.Module):
         share, bit = STEP * self.share[: self.num_kinds], STEP * self.bit[: self.num_kinds]
         lean = torch.tanh(bit / 2).clamp(LEAST - 1, 1 - LEAST)  # (K, L)
         one, zero = bit.sigmoid(), (-bit).sigmoid()
-        if len(t) and (
-            len(t) == 1 or t.stride(0) == 0
-        ):  # one time for all, as where samples are drawn
+        if len(t) == 1 or (len(t) and t.stride(0) == 0):  # one time for all strings, as on a grid
             logits = self.others_at_once(x_t, (1 - t[0] / self.T) * lean, one, zero, share)
         else:
             seen = (1 - t / self.T)[:, None] * (2 * x_t - 1)  # (B, L) s alpha_t, s = 1 or -1
