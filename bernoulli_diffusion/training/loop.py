@@ -23,7 +23,7 @@ from .network import Source, configured_network, live_source, new_diffusion
 from .optimizer import AdamW, Clip
 from .plan import Plan, Recipe
 from .run_folder import fill_defaults
-from .shares import MOST_DRAWS, Draws, fit_confidence, mean_and_error, mixed
+from .shares import Draws, fit_confidence, mean_and_error, mixed
 from .validator import Validator
 
 ORDER, STEP, LOOK = 12, 13, 16  # streams of random numbers, of the run's seed; more in network, ...
@@ -234,8 +234,7 @@ def new_look(loop: Loop, judged_by: Samples, is_new: bool) -> Callable[[], torch
     """
     seed = derive_seed(loop.training.seed, LOOK)
     process, device = loop.diffusion.process, loop.device
-    num_draws = min(MOST_DRAWS, max(LOOK_DRAWS, LOOKS_AT_A_LINE * len(judged_by)))
-    draws = Draws(process, judged_by, seed, device, num_draws)
+    draws = Draws(process, judged_by, seed, device, LOOK_DRAWS)
     models = loop.diffusion.reverse_model, loop.averaged.reverse_model
     found = dict(models[0].named_buffers()).get("confidence")
     can_doubt = found is not None and found.ndim <= 1  # else it is the network's own affair
