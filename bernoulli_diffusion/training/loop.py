@@ -27,10 +27,7 @@ from .shares import Draws, fit_confidence, mean_and_error, mixed
 from .validator import Validator
 
 ORDER, STEP, LOOK = 12, 13, 16  # streams of random numbers, of the run's seed; more in network, ...
-LOOK_DRAWS, LOOKS_AT_A_LINE = (
-    4096,
-    2,
-)  # (string, time) pairs behind each of a recipe's looks; of a string
+LOOK_DRAWS = 4096  # (string, time) pairs behind each of a recipe's looks
 FLUSH_EVERY = 100  # steps between looks at the losses: a look waits for the device
 
 
