@@ -20,9 +20,7 @@ STEP = 10.0  # logits are parameters times this: they need longer steps than the
 AT_A_TIME = 1 << 18  # values of (strings, kinds, bits), which then stay in a core's own cache
 BATCH, EM_STEPS, EM_PASSES = 4096, 200, 10  # strings a step; the least steps, and passes over all
 KINDS, MOST_VALUES = (16, 64, 256, 512), 1 << 17  # that are tried; and kinds times bits, at most
-LEAST_GAIN = (
-    0.01  # nats a string, and what chance may give: more kinds that gain less are not taken
-)
+LEAST_GAIN = 0.01  # nats a string: more kinds that gain less are not worth their time
 HELD_OUT, MOST_HELD_OUT = 0.1, 10_000  # for that: the share and number of strings
 LEAST = 1e-6  # that is divided by, times a probability; the product of four is a float32
 NEVER = -1e30  # the log of the share of a kind that is not there
