@@ -129,7 +129,8 @@ def test_a_line_has_the_same_draws_whatever_is_asked_beside_it(R, monkeypatch):
         for lines in (range(7), range(7, 7), range(7, 20))
     ]
     for one, other in zip(joined(parts), whole, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)  # but for rounding
+        # some processors round a part of a batch differently: float32, of terms of some bits
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=5e-5)
     assert len(polls) == 20 * R // 8 if R > 8 else 10
 
 

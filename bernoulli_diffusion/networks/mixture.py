@@ -39,9 +39,8 @@ class ReverseModel(nn.Module):
         super().__init__()
         self.T, self.em_steps, self.choose_kinds = T, em_steps, num_components is None
         K = num_components or max(KINDS[0], min(KINDS[-1], MOST_VALUES // sequence_length))
-        self.share = nn.Parameter(
-            torch.empty(K).uniform_(-1 / STEP, 1 / STEP)
-        )  # log-weight of each kind
+        # log-weight of each kind
+        self.share = nn.Parameter(torch.empty(K).uniform_(-1 / STEP, 1 / STEP))
         self.bit = nn.Parameter(torch.zeros(K, sequence_length))  # log-odds of a 1
         self.register_buffer("frequency", torch.full((sequence_length,), 0.5))  # of a 1 in the data
         self.register_buffer("confidence", torch.ones(()))  # chosen on val, after training

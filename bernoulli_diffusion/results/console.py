@@ -176,11 +176,7 @@ def _compared(results: Results) -> str:
 def _shares(model) -> str | None:
     """Whom the recommended weights listen to, where there are several; see reverse_model.py."""
     companions, confidence = (getattr(model, name, None) for name in ("companions", "confidence"))
-    if (
-        not isinstance(companions, torch.nn.ModuleDict)
-        or not companions
-        or not confidence[1:].any()
-    ):
+    if not isinstance(companions, torch.nn.ModuleDict) or not confidence[1:].any():
         return None
     shares = zip(["what was trained", *companions], confidence.tolist(), strict=True)
     return ", ".join(f"{share:.0%} {name}" for name, share in shares if share)

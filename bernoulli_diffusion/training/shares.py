@@ -146,7 +146,7 @@ def fit_confidence(draws: Draws, parts: Tensor, independent: Tensor, start: Tens
     towards = (parts - independent).flatten(1)  # (M, N L)
     confidence, best, least = start.double(), start.double(), math.inf
     for _ in range(NEWTON_STEPS):
-        logits = mixed(parts, independent, confidence.float())
+        logits = independent + (confidence.float() @ towards).view_as(independent)
         # a bit's part of the bound depends on its own log-odds alone
         (above, rising), (below, falling) = (draws.slope(logits + d) for d in (NEAR, -NEAR))
         if not above + below < least:

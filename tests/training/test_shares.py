@@ -11,7 +11,6 @@ from bernoulli_diffusion.bits.process import BernoulliDiffusionProcess
 from bernoulli_diffusion.diffusion import Diffusion
 from bernoulli_diffusion.training.network import Ensemble
 from bernoulli_diffusion.training.shares import (
-    LEAST_SHARE,
     Draws,
     fit_confidence,
     fit_shares,
@@ -107,7 +106,7 @@ def test_confidence_is_where_the_bound_is_least(times):
     bounds = [draws.bits(share * part).mean().item() for share in grid]
     for start in (0.0, 0.5, 1.0):
         [confidence] = fit_confidence(draws, part[None], independent, torch.tensor([start]))
-        assert abs(confidence - grid[bounds.index(min(bounds))]) <= 0.005 + LEAST_SHARE
+        assert abs(confidence - grid[bounds.index(min(bounds))]) <= 1 / 64 + 0.005
 
 
 def test_confidence_in_several_parts_is_where_the_bound_is_least():
